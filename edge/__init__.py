@@ -1,0 +1,3 @@
+"""edge-depth: a camera daemon that sees distance."""
+
+__version__ = "0.1.0"

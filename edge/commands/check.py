@@ -1,0 +1,18 @@
+"""Check a configuration file."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", metavar="FILE", help="the configuration")
+    parser.add_argument("--print", action="store_true", help="print the effective configuration, secrets masked")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print every problem on standard error and return 78, or return 0."""
+    from edge.config import dump, load
+
+    config = load(args.file)
+    print(dump(config) if args.print else f"{args.file}: no problems found", end="" if args.print else "\n")
+    return 0

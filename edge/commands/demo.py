@@ -1,0 +1,156 @@
+"""See it work: the whole daemon with a broker of its own and the page; nothing to configure.
+
+Without --camera it shows real photographs, one after another, each read by itself as with a moving camera.
+"""
+
+import argparse
+import logging
+import sys
+import time
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from edge.commands import thirds
+
+if TYPE_CHECKING:
+    from edge.config import Config
+    from edge.daemon import Daemon
+    from edge.records import Reading
+
+_REDRAW_SECONDS = 0.25
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "--camera",
+        metavar="SOURCE",
+        help="picamera2, /dev/videoN, rtsp://…, http://…, a video file or a folder; it must stand still",
+    )
+    parser.add_argument("--moving", action="store_true", help="with --camera: the camera does not stand still")
+    parser.add_argument("--weights", default="auto", metavar="FILE", help="a weights file, or a known name")
+    parser.add_argument("--seconds", type=float, metavar="N", help="end by itself after N seconds")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run until Ctrl-C, or for the time asked for; return 0."""
+    print("starting: loading the network …", flush=True)
+    from edge.daemon import Daemon
+    from edge.embedded_broker import EmbeddedBroker
+
+    logging.getLogger().setLevel(logging.WARNING)  # the table says the rest
+    with EmbeddedBroker() as broker:
+        table = _Table(broker.port)
+        daemon = Daemon(_configuration(args, broker.port), consumers=(table.show,))
+        table.daemon = daemon
+        daemon.run(args.seconds)
+    table.sum_up()
+    return 0
+
+
+def _configuration(args: argparse.Namespace, port: int) -> "Config":
+    from edge.config import Config
+
+    photos = args.camera is None
+    camera = (
+        {"source": str(resources.files("edge") / "data" / "photos"), "fps": 1.0} if photos else {"source": args.camera}
+    )
+    return Config.model_validate(
+        {
+            "id": "demo",
+            "name": "edge-depth demo",
+            "camera": camera,
+            "model": {"weights": args.weights},
+            "scene": {"mode": "moving" if photos or args.moving else "still"},
+            "zones": tuple(zone.model_dump() for zone in thirds()),
+            "heatmap": {"interval": 0.25},
+            "publish": {"health_interval": 5.0},
+            "mqtt": {"host": "127.0.0.1", "port": port},
+            "web": {"listen": "127.0.0.1:0"},
+        }
+    )
+
+
+class _Table:
+    """What the terminal shows: redrawn in place on a terminal, a line for each reading elsewhere."""
+
+    daemon: "Daemon"
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._live = sys.stdout.isatty()
+        self._due = 0.0
+        self._lines = 0
+        self._readings = 0
+
+    def show(self, reading: "Reading") -> None:
+        """Show a reading; called with each of them."""
+        self._readings += 1
+        now = time.monotonic()
+        if self._readings == 1:
+            self._introduce()
+        if now < self._due:
+            return
+        self._due = now + _REDRAW_SECONDS
+        if self._live:
+            lines = self._rows(reading)
+            print(
+                (f"\x1b[{self._lines}A" if self._lines else "") + "".join(f"\x1b[2K{line}\n" for line in lines), end=""
+            )
+            self._lines = len(lines)
+        else:
+            print(self._line(reading))
+        sys.stdout.flush()
+
+    def sum_up(self) -> None:
+        """Say what there was, at the end."""
+        publisher = self.daemon.publisher
+        sent = publisher.published if publisher else 0
+        print(f"{self._readings} readings, {sent} messages published under {self.daemon.topics.root}/#")
+
+    def _introduce(self) -> None:
+        web = self.daemon.web
+        print(f"page      {web.url if web else ''}")
+        print(f"topics    mosquitto_sub -h 127.0.0.1 -p {self._port} -t '{self.daemon.topics.root}/#' -v")
+        print(f"weights   {self.daemon.board.info()['weights']['name']}")
+        print("readings are relative until a camera is calibrated; no object is recognised, only what is near\n")
+
+    def _rows(self, reading: "Reading") -> list[str]:
+        scene, numbers = reading.scene, self.daemon.statistics.snapshot()
+        publisher = self.daemon.publisher
+        rows = [
+            f"scene     {scene.state}  {_progress(scene.progress)}{scene.reason or ''}",
+            f"nearest   {_nearest(reading)}",
+            *(f"  {zone.name:<8}{_zone(zone)}" for zone in scene.zones),
+            f"speed     {numbers['fps']:.1f} fps, {scene.depth.inference_seconds * 1000:.0f} ms network, "
+            f"{reading.latency_seconds * 1000:.0f} ms camera to reading",
+            f"sent      {publisher.published if publisher else 0} messages, frame {reading.frame.sequence}",
+        ]
+        return [row[:110] for row in rows]
+
+    def _line(self, reading: "Reading") -> str:
+        zones = "  ".join(f"{zone.name} {_zone(zone).strip()}" for zone in reading.scene.zones)
+        milliseconds = reading.scene.depth.inference_seconds * 1000
+        return f"{reading.scene.state:<9} nearest {_nearest(reading)}  |  {zones}  |  {milliseconds:.0f} ms"
+
+
+def _nearest(reading: "Reading") -> str:
+    scene = reading.scene
+    if scene.zone_order:
+        return f"{scene.zone_order[0]:<8}"
+    if scene.nearest is None:
+        return "nothing"
+    metres = "" if scene.nearest.distance_m is None else f"  {scene.nearest.distance_m:.2f} m"
+    return f"{scene.nearest.nearness:.2f}{metres}"
+
+
+def _zone(zone: Any) -> str:
+    level = zone.prominence if zone.prominence is not None else zone.surface
+    if level is None:
+        return "    -"
+    bar = "█" * max(0, min(30, round(10 * (level + 0.5))))
+    return f"{level:5.2f} {bar}{'  occupied' if zone.occupied else ''}"
+
+
+def _progress(progress: float | None) -> str:
+    return "" if progress is None else f"{progress:.0%}  "

@@ -1,0 +1,102 @@
+"""DepthModel: Frame -> network input -> engine -> DepthMap."""
+
+import logging
+import time
+
+import cv2
+import numpy as np
+
+from edge.config import ModelSection
+from edge.engines import Engine, TorchEngine
+from edge.errors import EngineError
+from edge.records import Bytes, DepthMap, Floats, Frame
+from edge.weights import WeightsInfo, load
+
+logger = logging.getLogger(__name__)
+
+# What the network was trained on: sides in multiples of 32 (its coarsest level), ImageNet's mean and deviation per
+# channel of RGB in 0..1 (MiDaS' `small_transform`).
+_MULTIPLE = 32
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def network_size(width: int, height: int, input_size: int = 256) -> tuple[int, int]:
+    """Return the width and height at which the network sees a picture.
+
+    The picture fits inside `input_size` with its aspect kept, each side rounded to a multiple of 32, downwards where
+    rounding passes `input_size`: MiDaS' `Resize(resize_method="upper_bound", ensure_multiple_of=32)`. A side never
+    falls below 32.
+    """
+    scale = min(input_size / width, input_size / height)
+    sides = []
+    for side in (width, height):
+        rounded = int(np.round(scale * side / _MULTIPLE)) * _MULTIPLE
+        if rounded > input_size:
+            rounded = int(scale * side // _MULTIPLE) * _MULTIPLE
+        sides.append(max(rounded, _MULTIPLE))
+    return sides[0], sides[1]
+
+
+def network_input(pixels: Bytes, input_size: int = 256) -> Floats:
+    """Return a picture, uint8 (H, W, 3) RGB, as float32 (1, 3, h, w) for the network.
+
+    Equals MiDaS' `small_transform`: scaled to 0..1, cubic resize, normalised.
+    """
+    size = network_size(pixels.shape[1], pixels.shape[0], input_size)
+    resized = cv2.resize(pixels.astype(np.float32) / np.float32(255), size, interpolation=cv2.INTER_CUBIC)
+    normalised = (resized - _MEAN) / _STD
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32)
+
+
+class DepthModel:
+    """The network with its weights, resident: a frame in, its relative inverse depth out.
+
+    Belongs to the thread that makes it (see `edge.engines`).
+    """
+
+    def __init__(self, engine: Engine, weights: WeightsInfo, input_size: int) -> None:
+        self.engine = engine
+        self.weights = weights
+        self._input_size = input_size
+
+    def warm_up(self, width: int, height: int) -> float:
+        """Run the network twice on a blank picture of that size; return the seconds of the second run.
+
+        The first run pays for memory, thread teams and the choice of kernels.
+        """
+        x = network_input(np.zeros((height, width, 3), np.uint8), self._input_size)
+        self.engine.run(x)
+        started = time.monotonic()
+        self.engine.run(x)
+        return time.monotonic() - started
+
+    def estimate(self, frame: Frame) -> DepthMap:
+        """Return what the network says of one frame.
+
+        Raises:
+            EngineError: the network returned values that are not finite.
+        """
+        started = time.monotonic()
+        inverse_depth = self.engine.run(network_input(frame.pixels, self._input_size))
+        seconds = time.monotonic() - started
+        try:
+            return DepthMap(
+                frame=frame, inverse_depth=inverse_depth, inference_seconds=seconds, weights=self.weights.name
+            )
+        except ValueError as error:
+            raise EngineError(f"engine {self.engine.name} with {self.weights.name}: {error}") from error
+
+
+def load_model(section: ModelSection) -> DepthModel:
+    """Load the weights and build the engine that the configuration asks for.
+
+    Raises:
+        WeightsError: the weights are missing, damaged or do not fit.
+        EngineError: the engine can't be used on this machine.
+    """
+    info, arrays = load(section.weights)
+    logger.info("weights %s from %s (sha256 %s)", info.name, info.path, info.sha256[:8])
+    if info.note:
+        logger.warning("weights %s: %s", info.name, info.note)
+    return DepthModel(TorchEngine(section, info.architecture, arrays), info, section.input_size)

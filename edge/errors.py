@@ -1,0 +1,54 @@
+"""The errors that a user can meet, each with the exit code that systemd acts on.
+
+Every message says what is wrong, the value, what is allowed and where.
+"""
+
+
+class EdgeError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is the process's exit status."""
+
+    exit_code = 70
+
+
+class ConfigError(EdgeError, ValueError):
+    """The configuration is wrong; `problems` holds one line for each thing to mend."""
+
+    exit_code = 78
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class WeightsError(EdgeError, RuntimeError):
+    """A weights file is missing, damaged or not what it claims to be."""
+
+    exit_code = 78
+
+
+class PictureError(EdgeError, ValueError):
+    """A picture can't be read, or can't be used."""
+
+    exit_code = 65
+
+
+class CameraError(EdgeError, OSError):
+    """The camera can't be opened or has gone away."""
+
+    exit_code = 69
+
+
+class CameraStalled(CameraError, TimeoutError):
+    """The camera is open but delivers no frame before its deadline."""
+
+
+class EngineError(EdgeError, RuntimeError):
+    """The network can't be run on this machine."""
+
+    exit_code = 70
+
+
+class ThreadStuck(EdgeError, RuntimeError):
+    """A worker thread did not end when it was asked to."""
+
+    exit_code = 70

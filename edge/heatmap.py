@@ -1,0 +1,114 @@
+"""Rendering of depth: colours, legend, encoding. Warm = near, cold = far."""
+
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.config import HeatmapSection
+from edge.records import Bytes, DepthMap, Floats, Scene
+
+_COLORMAPS = {
+    "inferno": cv2.COLORMAP_INFERNO,
+    "magma": cv2.COLORMAP_MAGMA,
+    "viridis": cv2.COLORMAP_VIRIDIS,
+    "turbo": cv2.COLORMAP_TURBO,
+    "grey": None,
+}
+_HEADROOM = 1.5  # the reference spans 0..1; what comes nearer than all of it still has colours of its own
+_LEGEND_SHARE = 0.06  # of the picture's height
+_LEGEND_LEAST_PX = 16
+
+
+def frame_range(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the 2nd and the 98th percentile of a map, or twice the same value where it is flat."""
+    low, high = np.percentile(values, (2, 98)).tolist()
+    return (low, high) if high - low > 1e-5 * float(np.abs(values).max()) else (low, low)
+
+
+def normalise(values: Floats, low: float, high: float) -> Floats:
+    """Return the map, float32 (h, w), with `low` as 0 and `high` as 1, clipped; all 0 where they are the same."""
+    if not high > low:
+        return np.zeros(values.shape, np.float32)
+    return np.asarray(np.clip((values - low) / (high - low), 0, 1), np.float32)
+
+
+def render(scene: Scene, section: HeatmapSection) -> Bytes:
+    """Return the heatmap of a scene, uint8 (H, W, 3) RGB, `section.width` wide and in the aspect of the camera's frame.
+
+    The colours are those of the reference, 0..1.5, as long as there is one that the frame fits: the same distance keeps
+    its colour from frame to frame. Else, and with `scale: frame`, they span the frame itself; the legend says which.
+    """
+    stable = scene.aligned is not None and section.scale == "reference"
+    if stable:
+        assert scene.aligned is not None
+        return _picture(scene.aligned, (0.0, _HEADROOM), scene.depth, section, "reference")
+    values = scene.depth.inverse_depth
+    return _picture(values, frame_range(values), scene.depth, section, "frame")
+
+
+def _picture(values: Floats, ends: tuple[float, float], depth: DepthMap, section: HeatmapSection, scale: str) -> Bytes:
+    height, width = depth.frame.pixels.shape[:2]
+    size = (section.width, max(1, round(section.width * height / width)))
+    smooth = cv2.resize(normalise(values, *ends), size, interpolation=cv2.INTER_LINEAR)
+    picture = colour(np.asarray(smooth, np.float32), section.colormap)
+    if not section.legend:
+        return picture
+    return np.vstack([picture, _legend(section, max(_LEGEND_LEAST_PX, round(size[1] * _LEGEND_SHARE)), depth, scale)])
+
+
+def colour(values: Floats, colormap: str) -> Bytes:
+    """Return values 0..1, float32 (h, w), as uint8 (h, w, 3) RGB; 1 is warm."""
+    grey = np.round(values * 255).astype(np.uint8)
+    code = _COLORMAPS[colormap]
+    bgr = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR) if code is None else cv2.applyColorMap(grey, code)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _legend(section: HeatmapSection, height: int, depth: DepthMap, scale: str) -> Bytes:
+    """Return the strip under the picture: far, the colours, near; whose scale it is; which weights spoke."""
+    strip = np.zeros((height, section.width, 3), np.uint8)
+    x = _write(strip, "far", 4) + 4
+    ramp = np.linspace(0, 1, max(2, section.width // 4), dtype=np.float32)[None].repeat(height // 2, 0)
+    strip[height // 4 : height // 4 + len(ramp), x : x + ramp.shape[1]] = colour(ramp, section.colormap)
+    x = _write(strip, "near", x + ramp.shape[1] + 4)
+    _write(strip, f"{depth.weights}, scale: {scale}", x + height)
+    return strip
+
+
+def _write(strip: Bytes, text: str, x: int) -> int:
+    """Write on a strip, uint8 (h, w, 3), from `x` px on; return where the text ends."""
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, len(strip) / 40
+    cv2.putText(strip, text, (x, round(len(strip) * 0.7)), font, size, (235, 235, 235), 1, cv2.LINE_AA)
+    return x + int(cv2.getTextSize(text, font, size, 1)[0][0])
+
+
+def encode_jpeg(picture: Bytes, quality: int) -> bytes:
+    """Return a picture, uint8 (H, W, 3) RGB, as JPEG."""
+    return _encode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def encode_png(picture: npt.NDArray[Any]) -> bytes:
+    """Return a picture as PNG: uint8 (H, W, 3) RGB, or uint8 or uint16 (h, w)."""
+    return _encode(".png", picture, [])
+
+
+def grey(values: Floats, bits: Literal[8, 16]) -> npt.NDArray[Any]:
+    """Return a map, float32 (h, w), over its own full range as uint8 or uint16 (h, w), near = white."""
+    top = 2**bits - 1
+    share = normalise(values, float(values.min()), float(values.max()))
+    return np.round(share * np.float32(top)).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def _encode(ending: str, picture: npt.NDArray[Any], options: list[int]) -> bytes:
+    """Return the file's bytes.
+
+    Raises:
+        ValueError: OpenCV can't encode the picture.
+    """
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.ndim == 3 else picture
+    done, data = cv2.imencode(ending, bgr, options)
+    if not done:
+        raise ValueError(f"a picture of shape {picture.shape} can't be encoded as {ending}")
+    return data.tobytes()

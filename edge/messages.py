@@ -1,0 +1,228 @@
+"""From a reading to MQTT messages: what each topic says, and when; pure.
+
+The status topic is the publisher's own (edge/mqtt.py), since the broker sends half of it.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from edge.config import PublishSection
+from edge.records import Message, Reading, Region, Scene, ZoneScene
+from edge.topics import Topics
+
+SCHEMA = 1
+
+CameraStatus = Literal["online", "reconnecting", "offline", "disabled"]
+
+
+def state_json(reading: Reading) -> dict[str, Any]:
+    """Return the whole reading as JSON values; what is not known is null.
+
+    Fractions and nearness have 4 decimals, metres 3, degrees and milliseconds 1. `time` is when the frame was captured.
+    `zone_order` names the zones of a moving camera, the most prominent first, and is empty with a still one.
+    """
+    scene = reading.scene
+    return {
+        "schema": SCHEMA,
+        "sequence": reading.frame.sequence,
+        "time": utc(reading.frame.wall_time),
+        "weights": scene.depth.weights,
+        "mode": "moving" if scene.state == "moving" else "still",
+        "quality": _rounded(scene.quality),
+        "scene": {
+            "state": scene.state,
+            "reason": scene.reason,
+            "progress": _rounded(scene.progress),
+            "background_age_s": _rounded(scene.background_age_seconds, 1),
+        },
+        "nearest": None if scene.nearest is None else _region_json(scene.nearest),
+        "surface": _rounded(scene.surface),
+        "zone_order": list(scene.zone_order),
+        "zones": {zone.name: _zone_json(zone) for zone in scene.zones},
+        "latency_ms": _rounded(reading.latency_seconds * 1000, 1),
+        "dropped": reading.dropped,
+    }
+
+
+def _region_json(region: Region) -> dict[str, Any]:
+    """Return a region as JSON values; `box` is left, top, right, bottom, like `centroid` in fractions of the frame."""
+    return {
+        "nearness": _rounded(region.nearness),
+        "distance_m": _rounded(region.distance_m, 3),
+        "uncertainty_m": _rounded(region.uncertainty_m, 3),
+        "box": [_rounded(side) for side in region.box],
+        "centroid": [_rounded(part) for part in region.centroid],
+        "area": _rounded(region.area),
+        "bearing_deg": _rounded(region.bearing_deg, 1),
+        "zones": list(region.zones),
+    }
+
+
+def _zone_json(zone: ZoneScene) -> dict[str, Any]:
+    return {
+        "occupied": zone.occupied,
+        "nearness": _rounded(zone.nearness),
+        "coverage": _rounded(zone.coverage),
+        "surface": _rounded(zone.surface),
+        "prominence": _rounded(zone.prominence),
+    }
+
+
+def state_message(topics: Topics, reading: Reading) -> Message:
+    """Return the whole reading for its topic."""
+    return Message(topic=topics.named("state"), payload=encode(state_json(reading)))
+
+
+def nearest_messages(topics: Topics, reading: Reading) -> list[Message]:
+    """Return nearness and metres of the nearest region as plain numbers, each the text `None` where there is none.
+
+    Home Assistant ignores an empty payload and would keep the last value; `None` it takes as unknown.
+    """
+    nearest = reading.scene.nearest
+    nearness = None if nearest is None else _rounded(nearest.nearness)
+    metres = None if nearest is None else _rounded(nearest.distance_m, 3)
+    return [
+        Message(topic=topics.named("nearest"), payload=str(nearness).encode()),
+        Message(topic=topics.named("nearest_m"), payload=str(metres).encode()),
+    ]
+
+
+def occupancy_message(topics: Topics, zone: ZoneScene) -> Message:
+    """Return whether something stands in the zone: `ON`, `OFF` or, while nobody can know, `None`."""
+    text = {True: b"ON", False: b"OFF", None: b"None"}[zone.occupied]
+    return Message(topic=topics.zone_occupancy(zone.name), payload=text, qos=1, retain=True)
+
+
+def zone_message(topics: Topics, zone: ZoneScene, since: datetime) -> Message:
+    """Return the zone's readings for its topic; `since` is when its occupancy changed."""
+    values = {
+        "schema": SCHEMA,
+        "nearest": _rounded(zone.nearness),
+        "coverage": _rounded(zone.coverage),
+        "surface": _rounded(zone.surface),
+        "prominence": _rounded(zone.prominence),
+        "occupied": zone.occupied,
+        "since": utc(since),
+    }
+    return Message(topic=topics.zone_state(zone.name), payload=encode(values))
+
+
+def camera_message(topics: Topics, status: CameraStatus) -> Message:
+    """Return the camera's own state for its topic."""
+    return Message(topic=topics.camera_status, payload=status.encode(), qos=1, retain=True)
+
+
+def info_message(topics: Topics, info: Mapping[str, Any]) -> Message:
+    """Return what this daemon is and runs on for its topic."""
+    return Message(topic=topics.named("info"), payload=encode({"schema": SCHEMA, **info}), qos=1, retain=True)
+
+
+def health_message(topics: Topics, health: Mapping[str, Any]) -> Message:
+    """Return how this daemon fares for its topic; numbers with 2 decimals."""
+    payload = encode({"schema": SCHEMA, **_tidy(health)})
+    return Message(topic=topics.named("health"), payload=payload, qos=1, retain=True)
+
+
+def heatmap_message(topics: Topics, jpeg: bytes) -> Message:
+    """Return a JPEG for the heatmap's topic; never retained, so that the broker keeps no picture."""
+    return Message(topic=topics.named("heatmap"), payload=jpeg)
+
+
+def encode(values: Mapping[str, Any]) -> bytes:
+    """Return compact JSON.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON does not have.
+    """
+    return json.dumps(values, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def utc(moment: datetime) -> str:
+    """Return an aware moment as ISO-8601 in UTC with milliseconds, such as 2026-11-23T14:05:09.250Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _rounded(value: float | None, digits: int = 4) -> float | None:
+    return None if value is None else round(float(value), digits) + 0.0  # + 0.0 makes -0.0 plain
+
+
+def _tidy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _tidy(value) if isinstance(value, Mapping) else _rounded(value, 2) if isinstance(value, float) else value
+        for key, value in values.items()
+    }
+
+
+class _Gate:
+    """Decides when the values of one topic are due: never within `min_interval` seconds, always after `heartbeat`.
+
+    Between the two when a fact changed, or a level moved by more than `deadband`, appeared or vanished since last sent.
+    """
+
+    def __init__(self, section: PublishSection) -> None:
+        self._section = section
+        self._sent_at: float | None = None
+        self._facts: tuple[object, ...] = ()
+        self._levels: tuple[float | None, ...] = ()
+
+    def is_due(self, now: float, facts: tuple[object, ...], levels: tuple[float | None, ...]) -> bool:
+        """Return whether the values are due `now`, in monotonic seconds; if so they count as sent."""
+        if self._sent_at is not None:
+            elapsed = now - self._sent_at
+            if elapsed < self._section.min_interval:
+                return False
+            if elapsed < self._section.heartbeat and facts == self._facts and not self._moved(levels):
+                return False
+        self._sent_at, self._facts, self._levels = now, facts, levels
+        return True
+
+    def _moved(self, levels: tuple[float | None, ...]) -> bool:
+        pairs = zip(self._levels, levels, strict=True)
+        return any(
+            (before is None) != (level is None)
+            or (before is not None and level is not None and abs(level - before) > self._section.deadband)
+            for before, level in pairs
+        )
+
+
+class ReadingPublisher:
+    """Decides which messages of a reading are due.
+
+    The reading's topics come together and each zone's alone, as `publish` in the configuration says: at most every
+    `min_interval` seconds, at least every `heartbeat` seconds, in between on a change. Occupancy comes on a change
+    only, and at once.
+    """
+
+    def __init__(self, section: PublishSection, topics: Topics) -> None:
+        self._section = section
+        self._topics = topics
+        self._gate = _Gate(section)
+        self._zone_gates: dict[str, _Gate] = {}
+        self._occupancy: dict[str, tuple[bool | None, datetime]] = {}
+
+    def messages(self, reading: Reading, now: float) -> list[Message]:
+        """Return the messages that are due `now`, in monotonic seconds."""
+        found = [message for zone in reading.scene.zones for message in self._zone(zone, reading, now)]
+        if self._gate.is_due(now, *_what_matters(reading.scene)):
+            found += [state_message(self._topics, reading), *nearest_messages(self._topics, reading)]
+        return found
+
+    def _zone(self, zone: ZoneScene, reading: Reading, now: float) -> list[Message]:
+        found = []
+        known = self._occupancy.get(zone.name)
+        if known is None or known[0] != zone.occupied:
+            self._occupancy[zone.name] = zone.occupied, reading.frame.wall_time
+            found.append(occupancy_message(self._topics, zone))
+        gate = self._zone_gates.setdefault(zone.name, _Gate(self._section))
+        if gate.is_due(now, (zone.occupied,), (zone.nearness, zone.coverage, zone.surface, zone.prominence)):
+            found.append(zone_message(self._topics, zone, self._occupancy[zone.name][1]))
+        return found
+
+
+def _what_matters(scene: Scene) -> tuple[tuple[object, ...], tuple[float | None, ...]]:
+    """Return the facts and the levels whose change makes a reading worth sending before its heartbeat."""
+    nearness = scene.nearest.nearness if scene.nearest else None
+    facts = (scene.state, tuple((zone.name, zone.occupied) for zone in scene.zones))
+    return facts, (scene.quality, nearness, *(zone.prominence for zone in scene.zones))

@@ -1,0 +1,268 @@
+"""The two loops between camera and readings, and the mailbox between them. Knows Protocols, not classes.
+
+The newest frame always wins: a frame that the network could not see in time is replaced and counted, never queued.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Generic, Literal, Protocol, TypeVar
+
+from edge.camera import EndOfCamera
+from edge.errors import CameraError, ThreadStuck
+from edge.records import DepthMap, Frame, Reading, Scene
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+CameraStatus = Literal["online", "reconnecting", "offline"]
+
+# What each step may take before its thread counts as hung; systemd's watchdog then restarts the daemon.
+_OPEN_SECONDS = 60.0
+_READ_MARGIN_SECONDS = 15.0
+_LOAD_SECONDS = 300.0
+_INFERENCE_SECONDS = 120.0
+_TAKE_SECONDS = 1.0
+_BACKOFF_SECONDS = (1.0, 30.0)
+
+
+class FrameSource(Protocol):
+    """A camera as the capture loop sees it; a seam so that it can be faked."""
+
+    name: str
+    max_failed_opens: int | None
+
+    def open(self) -> None: ...
+
+    def read(self) -> Frame: ...
+
+    def close(self) -> None: ...
+
+
+class Estimator(Protocol):
+    """The depth model as the depth loop sees it."""
+
+    def estimate(self, frame: Frame) -> DepthMap: ...
+
+
+class SceneModel(Protocol):
+    """The scene as the depth loop sees it."""
+
+    def update(self, depth: DepthMap) -> Scene: ...
+
+
+class Mailbox(Generic[T]):
+    """One slot between two threads: `put` replaces what was not taken and counts it."""
+
+    def __init__(self) -> None:
+        # Guards all that follows; notified whenever the slot is filled or the mailbox closed.
+        self._changed = threading.Condition()
+        self._item: T | None = None
+        self._closed = False
+        self._dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """How many items a newer one replaced."""
+        with self._changed:
+            return self._dropped
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come: closed, and what lay in it taken."""
+        with self._changed:
+            return self._closed and self._item is None
+
+    def put(self, item: T) -> None:
+        """Leave `item` for the other thread; what it had not taken is dropped."""
+        with self._changed:
+            if self._item is not None:
+                self._dropped += 1
+            self._item = item
+            self._changed.notify_all()
+
+    def take(self, timeout: float) -> T | None:
+        """Wait up to `timeout` seconds for an item; null when none came or the mailbox is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._item is not None or self._closed, timeout)
+            item, self._item = self._item, None
+            return item
+
+    def close(self) -> None:
+        """Wake whoever waits; what lies in the slot can still be taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Worker(threading.Thread):
+    """A named thread with a deadline for its next sign of life; its failure stops the daemon and is kept."""
+
+    def __init__(self, name: str, stop: threading.Event) -> None:
+        super().__init__(name=name, daemon=True)
+        self.failure: Exception | None = None
+        self._stopping = stop
+        self._due = float("inf")
+
+    def run(self) -> None:
+        """Work until the work is done, the daemon stops, or something fails."""
+        try:
+            self.work()
+        except Exception as error:  # noqa: BLE001 - the top of a thread; `finish` raises it again
+            self.failure = error
+            self._stopping.set()
+        finally:
+            self._due = float("inf")
+
+    def work(self) -> None:
+        """Do the work of the thread."""
+        raise NotImplementedError
+
+    def expect(self, seconds: float) -> None:
+        """Promise a sign of life within `seconds`."""
+        self._due = time.monotonic() + seconds
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the promise was broken: the thread hangs."""
+        return time.monotonic() > self._due
+
+    def finish(self, timeout: float) -> None:
+        """Wait for the thread's end and raise what it failed of.
+
+        Raises:
+            ThreadStuck: it has not ended after `timeout` seconds.
+            Exception: what the thread failed of.
+        """
+        self.join(timeout)
+        if self.is_alive():
+            raise ThreadStuck(f"the {self.name} thread did not end within {timeout:g} s")
+        if self.failure is not None:
+            raise self.failure
+
+
+class CaptureLoop(Worker):
+    """Reads frames into the mailbox; a lost camera is a state with capped, jittered back-off, not a crash.
+
+    `on_status(status, reason)` is told of every change.
+    """
+
+    def __init__(
+        self,
+        camera: FrameSource,
+        mailbox: Mailbox[Frame],
+        stop: threading.Event,
+        *,
+        timeout: float,
+        on_status: Callable[[CameraStatus, str], None],
+        backoff_seconds: tuple[float, float] = _BACKOFF_SECONDS,
+    ) -> None:
+        super().__init__("capture", stop)
+        self._camera = camera
+        self._mailbox = mailbox
+        self._timeout = timeout
+        self._on_status = on_status
+        self._backoff = backoff_seconds
+        self.status: CameraStatus = "offline"
+        self.tried = threading.Event()
+        self.reconnects = 0
+
+    def work(self) -> None:
+        """Open, read, and after a loss open again, until the daemon stops or a finite source ends."""
+        failures = 0
+        try:
+            while not self._stopping.is_set():
+                try:
+                    failures = self._read_until_lost(failures)
+                except EndOfCamera as end:
+                    logger.info("camera %s: %s", self._camera.name, end)
+                    return
+                except CameraError as error:
+                    failures += 1
+                    self._lost(error, failures)
+        finally:
+            self._mailbox.close()
+            self.tried.set()
+            self._set_status("offline", "stopped")
+
+    def _read_until_lost(self, failures: int) -> int:
+        """Read frames until the daemon stops; return the failures since the last frame."""
+        try:
+            self.expect(_OPEN_SECONDS)
+            self._camera.open()
+            while not self._stopping.is_set():
+                self.expect(self._timeout + _READ_MARGIN_SECONDS)
+                self._mailbox.put(self._camera.read())
+                failures = 0
+                self._set_status("online", "frames arrive")
+                self.tried.set()
+            return failures
+        finally:
+            self.expect(_OPEN_SECONDS)
+            self._camera.close()
+
+    def _lost(self, error: CameraError, failures: int) -> None:
+        self._set_status("reconnecting", str(error))
+        self.tried.set()
+        most = self._camera.max_failed_opens
+        if most is not None and failures > most:
+            raise error
+        low, high = self._backoff
+        seconds = min(high, low * 2.0 ** min(failures - 1, 16)) * random.uniform(0.75, 1.0)  # noqa: S311 - no secret
+        self.expect(seconds + _READ_MARGIN_SECONDS)
+        self.reconnects += 1
+        self._stopping.wait(seconds)
+
+    def _set_status(self, status: CameraStatus, reason: str) -> None:
+        if status == self.status:
+            return
+        self.status = status
+        level = logging.WARNING if status == "reconnecting" else logging.INFO
+        logger.log(level, "camera %s: %s: %s", self._camera.name, status, reason)
+        self._on_status(status, reason)
+
+
+class DepthLoop(Worker):
+    """Runs the network on the newest frame and hands every reading to its consumers.
+
+    `load` makes the model in this very thread, since an engine belongs to the thread that makes it.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Estimator],
+        scene: SceneModel,
+        mailbox: Mailbox[Frame],
+        stop: threading.Event,
+        consumers: Iterable[Callable[[Reading], None]],
+    ) -> None:
+        super().__init__("depth", stop)
+        self._load = load
+        self._scene = scene
+        self._mailbox = mailbox
+        self._consumers = tuple(consumers)
+        self.ready = threading.Event()
+
+    def work(self) -> None:
+        """Load and warm up the model, then read frames until there are no more."""
+        self.expect(_LOAD_SECONDS)
+        try:
+            model = self._load()
+        finally:
+            self.ready.set()
+        while not self._stopping.is_set() and not self._mailbox.finished:
+            self.expect(_TAKE_SECONDS + _READ_MARGIN_SECONDS)
+            frame = self._mailbox.take(_TAKE_SECONDS)
+            if frame is not None:
+                self.expect(_INFERENCE_SECONDS)
+                self._read(model, frame)
+        self._stopping.set()  # the source has ended and its last frame was read
+
+    def _read(self, model: Estimator, frame: Frame) -> None:
+        scene = self._scene.update(model.estimate(frame))
+        latency = time.monotonic() - frame.captured_at
+        reading = Reading(scene=scene, latency_seconds=latency, dropped=self._mailbox.dropped)
+        for consume in self._consumers:
+            consume(reading)

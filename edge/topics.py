@@ -1,0 +1,45 @@
+"""Every topic name and the rule for ids, once."""
+
+import re
+import socket
+from dataclasses import dataclass
+from typing import Literal
+
+PlainTopic = Literal["status", "info", "health", "state", "nearest", "nearest_m", "heatmap"]
+
+ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+def machine_id() -> str:
+    """Return this machine's host name as an id; `edge-depth` where nothing usable is left of it."""
+    return re.sub(r"[^a-z0-9]+", "-", socket.gethostname().split(".")[0].lower()).strip("-") or "edge-depth"
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one camera: `<base>/<id>/…`."""
+
+    base: str
+    id: str
+
+    @property
+    def root(self) -> str:
+        """Return what every topic of this camera begins with."""
+        return f"{self.base}/{self.id}"
+
+    def named(self, name: PlainTopic) -> str:
+        """Return the topic of that name."""
+        return f"{self.root}/{name}"
+
+    @property
+    def camera_status(self) -> str:
+        """Return the topic of the camera's own state."""
+        return f"{self.root}/camera/status"
+
+    def zone_occupancy(self, zone: str) -> str:
+        """Return the topic that says whether something stands in `zone`."""
+        return f"{self.root}/zone/{zone}/occupancy"
+
+    def zone_state(self, zone: str) -> str:
+        """Return the topic with the readings of `zone`."""
+        return f"{self.root}/zone/{zone}/state"

@@ -1,0 +1,183 @@
+"""The command line: what it prints, what it writes and with which code it ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.cli import main
+from tests import parity
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Return a function that writes a configuration file."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "c.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_check_prints_every_problem_with_its_line(config, capsys):
+    """Two problems in one file are both told, and the exit status is 78."""
+    path = config("mqtt:\n  port: 99999\ncamera:\n  widht: 3\n")
+    assert main(["check", path]) == 78
+    lines = capsys.readouterr().err.splitlines()
+    assert f"{path}:2: mqtt.port: must be 1..65535, not 99999" in lines
+    assert any(line.startswith(f"{path}:4: camera.widht: unknown key") for line in lines)
+
+
+def test_check_of_a_good_file_says_so(config, capsys):
+    """No problem: exit status 0; with --print the effective configuration, without secrets."""
+    path = config("mqtt:\n  username: me\n  password: hush\n")
+    assert main(["check", path]) == 0
+    assert "no problems found" in capsys.readouterr().out
+    assert main(["check", "--print", path]) == 0
+    printed = capsys.readouterr().out
+    assert "port: 1883" in printed
+    assert "hush" not in printed
+
+
+def test_run_refuses_a_bad_configuration_before_anything_else(config, capsys):
+    """A wrong type and broken YAML end with 78; so does a file that is not there."""
+    assert main(["run", "--config", config("mqtt:\n  port: [1]\n")]) == 78
+    assert main(["run", "--config", config("mqtt: {port: 1\n")]) == 78
+    assert main(["run", "--config", "nowhere.yaml"]) == 78
+    assert "nowhere.yaml: can't be read" in capsys.readouterr().err
+
+
+def test_weights_list_names_what_is_known(capsys):
+    """Official and starter weights with place, hash, licence and source."""
+    assert main(["weights", "list"]) == 0
+    printed = capsys.readouterr().out
+    for text in (
+        "midas_v21_small_256",
+        "70d6b9c8…",
+        "starter-seed",
+        "licence  MIT",
+        "https://github.com/isl-org/MiDaS",
+    ):
+        assert text in printed
+
+
+def test_weights_verify_tells_good_from_bad(tmp_path, capsys):
+    """The starter passes; a web page saved as weights ends with 78 and is called one."""
+    assert main(["weights", "verify", "starter-seed"]) == 0
+    assert "every value finite" in capsys.readouterr().out
+    page = tmp_path / "w.pt"
+    page.write_bytes(b"<!DOCTYPE html>")
+    assert main(["weights", "verify", str(page)]) == 78
+    assert "it is a web page" in capsys.readouterr().err
+
+
+def test_predict_writes_a_heatmap_per_picture(tmp_path, photos, capsys):
+    """Two photographs become two JPEGs as wide as they are, with a legend below."""
+    pictures = [photos / "selfie.jpg", photos / "coffee.jpg"]
+    assert main(["predict", *map(str, pictures), "-o", str(tmp_path / "out")]) == 0
+    for path in pictures:
+        original, heatmap = cv2.imread(str(path)), cv2.imread(str(tmp_path / "out" / path.name))
+        assert original.shape[1] == heatmap.shape[1]
+        assert original.shape[0] < heatmap.shape[0] < 1.2 * original.shape[0]
+        assert heatmap[: original.shape[0]].std() > 30
+    assert str(tmp_path / "out" / "selfie.jpg") in capsys.readouterr().out
+
+
+def test_predict_writes_the_formats_asked_for(tmp_path, photos, capsys):
+    """The npy file is the network's own output; png16 and grey hold the picture's size, near = white; json is one line."""
+    out = tmp_path / "out"
+    arguments = ["predict", str(photos / "desk.jpg"), "-o", str(out), "--json"]
+    assert main([*arguments, "--format", "npy,png16"]) == 0
+    reading = json.loads(capsys.readouterr().out)
+    raw = np.load(out / "desk.npy")
+    deep = cv2.imread(str(out / "desk.png"), cv2.IMREAD_UNCHANGED)
+    assert (raw.dtype, raw.shape) == (np.float32, (192, 256))
+    assert (deep.dtype, deep.shape) == (np.uint16, (480, 640))
+    assert np.corrcoef(cv2.resize(raw, (640, 480)).ravel(), deep.ravel())[0, 1] > 0.999
+    assert (reading["weights"], reading["network_size"], reading["reason"]) == ("starter-seed", [256, 192], None)
+    assert set(reading["zone_order"]) == {"left", "centre", "right"}
+    assert main([*arguments, "--format", "grey"]) == 0
+    shallow = cv2.imread(str(out / "desk.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_allclose(shallow, deep / 257, atol=1)
+
+
+def test_predict_goes_on_after_a_bad_picture(tmp_path, photos, capsys):
+    """A folder with a truncated, an empty and a good picture: the good one is written, the status is 65."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    good = (photos / "stairs.jpg").read_bytes()
+    (folder / "a-truncated.jpg").write_bytes(good[: len(good) // 2])
+    (folder / "b-empty.png").write_bytes(b"")
+    (folder / "c-good.jpg").write_bytes(good)
+    assert main(["predict", str(folder), "-o", str(tmp_path / "out")]) == 65
+    told = capsys.readouterr().err
+    assert "a-truncated.jpg" in told
+    assert "b-empty.png" in told
+    assert "2 of 3 pictures could not be used" in told
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["c-good.jpg"]
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_predict_of_a_single_pixel_is_flat_and_says_so(tmp_path, capsys, level):
+    """A black or white 1x1 picture has a heatmap and, where nothing is to be seen, a reason instead of numbers."""
+    path = tmp_path / "one.png"
+    cv2.imwrite(str(path), np.full((1, 1, 3), level, np.uint8))
+    assert main(["predict", str(path), "-o", str(tmp_path / "out"), "--json"]) == 0
+    reading = json.loads(capsys.readouterr().out)
+    assert (reading["reason"] is None) == all(value is not None for value in reading["prominence"].values())
+    assert (tmp_path / "out" / "one.jpg").exists()
+
+
+def test_predict_never_overwrites_a_picture(tmp_path, photos, capsys):
+    """A result that would replace its picture, or another result, is refused before anything is written."""
+    mine = tmp_path / "mine.jpg"
+    mine.write_bytes((photos / "desk.jpg").read_bytes())
+    assert main(["predict", str(mine), "-o", str(tmp_path)]) == 65
+    assert mine.read_bytes() == (photos / "desk.jpg").read_bytes()
+    assert "would overwrite it" in capsys.readouterr().err
+    assert main(["predict", str(mine), str(Path(str(mine).replace(".jpg", ".png")))]) == 65
+    assert "there is no such file" in capsys.readouterr().err
+
+
+def test_predict_refuses_what_it_does_not_know(tmp_path, photos, capsys):
+    """An unknown format, two formats of one ending and a size that the network can't take are told with the choice."""
+    picture = str(photos / "desk.jpg")
+    for formats, words in (("gif", "must be out of jpg, png"), ("png,grey", "have the same ending")):
+        with pytest.raises(SystemExit) as caught:
+            main(["predict", picture, "--format", formats])
+        assert caught.value.code == 2
+        assert words in capsys.readouterr().err
+    assert main(["predict", picture, "--size", "100", "-o", str(tmp_path)]) == 78
+    assert "a multiple of 32, not 100" in capsys.readouterr().err
+
+
+def test_official_weights_are_used_when_they_are_given(tmp_path, photos, capsys):
+    """A checkpoint in the official format, made-up here, is read safely and runs; its name is in the reading."""
+    import torch
+
+    path = tmp_path / "mine.pt"
+    torch.save({key: torch.from_numpy(value) for key, value in parity.checkpoint().items()}, path)
+    arguments = ["predict", str(photos / "desk.jpg"), "-o", str(tmp_path / "out"), "--json", "--weights", str(path)]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["weights"] == "mine"
+
+
+def test_missing_weights_end_with_78(photos, tmp_path, capsys):
+    """Weights that are not there are told by name; nothing else stands in for them."""
+    assert main(["predict", str(photos / "desk.jpg"), "-o", str(tmp_path), "--weights", "no.safetensors"]) == 78
+    assert "there is no file no.safetensors" in capsys.readouterr().err
+
+
+def test_python_dash_m_is_the_command():
+    """`python -m edge` prints the same help as the command and ends with 0."""
+    done = subprocess.run([sys.executable, "-m", "edge", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "usage: edge-depth" in done.stdout
+    for command in ("run", "check", "predict", "demo", "weights"):
+        assert f"    {command} " in done.stdout

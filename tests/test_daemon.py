@@ -1,0 +1,248 @@
+"""The whole daemon: a folder of real photographs becomes depth on a real broker."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.config import Config
+from edge.daemon import Daemon
+from edge.errors import CameraError, EngineError, WeightsError
+from tests.broker import Subscriber, eventually, free_port
+
+PATIENCE_SECONDS = 60.0
+
+
+def configuration(mosquitto, source, **sections):
+    return Config.model_validate(
+        {
+            "id": "test",
+            "camera": {"source": str(source), "fps": 20.0, "timeout": 2.0, **sections.pop("camera", {})},
+            "model": {"weights": "starter-seed"},
+            "heatmap": {"interval": 0.1},
+            "publish": {"min_interval": 0.0, "health_interval": 1.0},
+            "zones": ({"name": "left", "polygon": ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))},),
+            "mqtt": {"host": "127.0.0.1", "port": mosquitto.port if mosquitto else free_port()},
+            **sections,
+        }
+    )
+
+
+def run_until(daemon, condition):
+    """Run the daemon in this, the main thread, until `condition()` holds; fail when it never does."""
+    met = threading.Event()
+
+    def watch():
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline and not met.is_set():
+            if condition():
+                met.set()
+            time.sleep(0.02)
+        daemon.stop()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        daemon.run()
+    finally:
+        watcher.join()
+    assert met.is_set()
+
+
+def topics_of(subscriber):
+    return {message.topic.removeprefix("edge-depth/test/") for message in subscriber.heard}
+
+
+def test_photographs_become_depth_on_a_real_broker(mosquitto, photos):
+    """With a moving camera every topic is published: readings, zone, heatmap, info, health, both states."""
+    expected = {
+        *("status", "camera/status", "info", "health", "state", "nearest", "nearest_m", "heatmap"),
+        *("zone/left/occupancy", "zone/left/state"),
+    }
+    with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
+        daemon = Daemon(configuration(mosquitto, photos, scene={"mode": "moving"}))
+        run_until(daemon, lambda: topics_of(subscriber) >= expected and len(subscriber.payloads(STATE)) > 12)
+        subscriber.wait_for("edge-depth/test/status", b"offline")
+        subscriber.wait_for("edge-depth/test/camera/status", b"offline")
+    assert expected == topics_of(subscriber)
+    states = [json.loads(payload) for payload in subscriber.payloads(STATE)]
+    assert {"starter-seed"} == {state["weights"] for state in states}
+    assert {"moving"} == {state["mode"] for state in states}
+    assert {("left",)} == {tuple(state["zone_order"]) for state in states}
+    assert len({state["zones"]["left"]["prominence"] for state in states}) > 5
+    info = json.loads(subscriber.payloads("edge-depth/test/info")[-1])
+    assert info["weights"]["name"] == "starter-seed"
+    assert "starter" in info["weights"]["note"]
+    assert (info["engine"], len(info["weights"]["sha256"])) == ("torch", 64)
+    picture = cv2.imdecode(np.frombuffer(subscriber.payloads("edge-depth/test/heatmap")[0], np.uint8), 1)
+    assert picture.shape[1] == 512
+    assert picture.std() > 30
+    health = json.loads(subscriber.payloads("edge-depth/test/health")[-1])
+    assert health["inference_ms"]["p50"] > 0
+    assert health["rss_mb"] > 50
+
+
+STATE = "edge-depth/test/state"
+
+
+def test_a_still_camera_learns_and_then_reads_against_its_background(mosquitto, photos, tmp_path):
+    """One photograph again and again is learned; then the zone is free and something near in it occupies it."""
+    empty = cv2.imread(str(photos / "corridor.jpg"))
+    folder = tmp_path / "view"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.jpg"), empty)
+    scene = {"mode": "still", "learn_seconds": 1.0}
+    with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
+        daemon = Daemon(configuration(mosquitto, folder, scene=scene))
+        occupancy = "edge-depth/test/zone/left/occupancy"
+        run_until(daemon, lambda: b"OFF" in subscriber.payloads(occupancy))
+        assert [b"None", b"OFF"] == subscriber.payloads(occupancy)
+        states = [json.loads(payload)["scene"]["state"] for payload in subscriber.payloads(STATE)]
+    assert states == sorted(states)  # learning, then tracking
+    assert states[0] == "learning"
+    assert states[-1] == "tracking"
+    assert subscriber.payloads("edge-depth/test/nearest")[-1] == b"None"
+
+
+def test_the_page_shows_the_running_daemon(photos):
+    """With web.listen set, the page's state and heatmap are those of the daemon; it needs no broker."""
+    config = configuration(
+        None, photos, scene={"mode": "moving"}, web={"listen": "127.0.0.1:0"}, mqtt={"enabled": False}
+    )
+    daemon, seen = Daemon(config), {}
+
+    def fetched():
+        if daemon.board.heatmap() is None:
+            return False
+        for name in ("api/state", "heatmap.jpg", "api/health", "api/info"):
+            with urllib.request.urlopen(daemon.web.url + name) as response:
+                seen[name] = response.read()
+        return True
+
+    run_until(daemon, fetched)
+    assert json.loads(seen["api/state"])["weights"] == "starter-seed"
+    assert seen["heatmap.jpg"].startswith(b"\xff\xd8")
+    assert "camera" in json.loads(seen["api/health"])
+
+
+def test_a_finite_source_ends_the_daemon_cleanly(mosquitto, photos, tmp_path):
+    """With camera.loop false the daemon ends by itself after the last picture, without an error."""
+    (tmp_path / "few").mkdir()
+    for name in ("desk.jpg", "stairs.jpg"):
+        (tmp_path / "few" / name).symlink_to(photos / name)
+    readings = []
+    config = configuration(mosquitto, tmp_path / "few", camera={"loop": False, "fps": 1.0}, scene={"mode": "moving"})
+    Daemon(config, consumers=(readings.append,)).run(PATIENCE_SECONDS)
+    assert readings
+
+
+def test_readings_go_on_without_a_broker(photos):
+    """An unreachable broker is a state: readings continue, nothing piles up, the problem is told in words."""
+    readings = []
+    daemon = Daemon(configuration(None, photos, scene={"mode": "moving"}), consumers=(readings.append,))
+    run_until(daemon, lambda: len(readings) > 5)
+    assert daemon.publisher.published == 0
+
+
+def test_a_broker_that_comes_later_learns_everything(mosquitto, photos):
+    """Started with the broker down, the daemon brings status, info and camera state as soon as it is there."""
+    mosquitto.stop()
+    daemon, readings = Daemon(configuration(mosquitto, photos, scene={"mode": "moving"})), []
+
+    def late():
+        time.sleep(1)
+        mosquitto.start()
+        with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
+            eventually(lambda: {"status", "info", "camera/status", "state"} <= topics_of(subscriber), "all topics")
+            readings.extend(subscriber.payloads("edge-depth/test/status"))
+        daemon.stop()
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    daemon.run(PATIENCE_SECONDS)
+    thread.join()
+    assert readings[0] == b"online"
+
+
+def test_a_camera_that_never_answers_is_a_state(mosquitto):
+    """A server that accepts and says nothing: camera/status is `reconnecting`, and the daemon stops when asked."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
+        source = f"http://127.0.0.1:{silent.getsockname()[1]}/stream.mjpg"
+        daemon = Daemon(configuration(mosquitto, source))
+        run_until(daemon, lambda: b"reconnecting" in subscriber.payloads("edge-depth/test/camera/status"))
+        subscriber.wait_for("edge-depth/test/status", b"online")
+    assert not subscriber.payloads(STATE)
+
+
+def test_what_can_not_start_ends_with_its_error(mosquitto, photos, tmp_path):
+    """Missing weights and a processor that is not there are raised by run, after an orderly stop."""
+    with pytest.raises(WeightsError, match=r"no file nowhere\.safetensors"):
+        Daemon(configuration(mosquitto, photos, model={"weights": "nowhere.safetensors"})).run(PATIENCE_SECONDS)
+    with pytest.raises(EngineError, match=r"model\.cpus"):
+        Daemon(configuration(mosquitto, photos, model={"cpus": (1023,)})).run(PATIENCE_SECONDS)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises((CameraError, ValueError)):
+        Daemon(configuration(mosquitto, tmp_path / "nowhere")).run(PATIENCE_SECONDS)
+
+
+def write(path: Path, mosquitto, photos) -> Path:
+    path.write_text(
+        f"id: test\ncamera: {{source: {photos}, fps: 20}}\nscene: {{mode: moving}}\n"
+        f"mqtt: {{host: 127.0.0.1, port: {mosquitto.port}}}\n"
+    )
+    return path
+
+
+def test_the_command_tells_systemd_and_ends_with_0_on_sigterm(mosquitto, photos, tmp_path):
+    """READY=1 once readings can come, WATCHDOG=1 while they do, STOPPING=1 and exit status 0 after SIGTERM."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(PATIENCE_SECONDS)
+        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        command = [sys.executable, "-m", "edge", "run", "--config", str(write(tmp_path / "c.yaml", mosquitto, photos))]
+        daemon = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            told = [systemd.recv(100)]
+            while b"READY=1" not in told:
+                told.append(systemd.recv(100))
+            while told[-1] != b"WATCHDOG=1":
+                told.append(systemd.recv(100))
+            daemon.send_signal(signal.SIGTERM)
+            log = daemon.communicate(timeout=PATIENCE_SECONDS)[1]
+        finally:
+            daemon.kill()
+        systemd.settimeout(1)
+        while told[-1] != b"STOPPING=1":
+            told.append(systemd.recv(100))
+    assert daemon.returncode == 0, log
+    assert "weights starter-seed: starter weights" in log
+
+
+def test_the_demo_runs_by_itself_and_ends_by_itself(capsys):
+    """`demo --seconds` needs nothing: it names its page and its topics, shows readings and ends with 0."""
+    from edge.cli import main
+
+    assert main(["demo", "--seconds", "6"]) == 0
+    printed = capsys.readouterr().out
+    for text in (
+        "http://127.0.0.1:",
+        "mosquitto_sub -h 127.0.0.1",
+        "starter-seed",
+        "nearest",
+        "left",
+        "centre",
+        "right",
+    ):
+        assert text in printed
+    assert " 0 readings" not in printed
+    assert " 0 messages" not in printed

@@ -1,0 +1,104 @@
+"""The heatmap: warm is near, and the same distance keeps its colour."""
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.config import HeatmapSection, SceneSection
+from edge.heatmap import colour, encode_jpeg, encode_png, frame_range, grey, normalise, render
+from edge.records import Scene
+from edge.scene import StillScene
+from tests.scenes import Camera, room, with_figure
+
+BARE = HeatmapSection(legend=False, width=256)
+
+
+def scene_of(depth, line=(500.0, 9.0)):
+    return Scene(depth=Camera(noise=0.0).shoot(depth, line), state="moving", quality=1.0)
+
+
+def warmth(pixels):
+    return pixels.astype(int).sum(axis=-1)
+
+
+@pytest.mark.parametrize("colormap", ["inferno", "magma", "grey"])
+def test_near_is_warm_and_far_is_cold(colormap):
+    """Brightness rises with inverse depth; the ends are the map's own."""
+    ramp = colour(np.linspace(0, 1, 256, dtype=np.float32)[None], colormap)
+    assert (np.diff(warmth(ramp)[0]) >= -2).all()
+    assert warmth(ramp)[0, 0] < 30 < 500 < warmth(ramp)[0, -1]
+
+
+def test_inferno_is_in_rgb_order():
+    """The middle of inferno is red, not blue."""
+    red, _, blue = colour(np.float32([[0.6]]), "inferno")[0, 0]
+    assert red > 200 > 100 > blue
+
+
+def test_heatmap_has_the_width_asked_for_and_the_aspect_of_the_frame():
+    """256 wide from a frame of 128x96 is 192 high; the legend adds a strip below."""
+    assert render(scene_of(room()), BARE).shape == (192, 256, 3)
+    with_legend = render(scene_of(room()), HeatmapSection(width=256))
+    assert with_legend.shape[1:] == (256, 3)
+    assert 192 < with_legend.shape[0] < 230
+    np.testing.assert_array_equal(render(scene_of(room()), BARE), with_legend[:192])
+    assert with_legend[192:].max() > 200
+
+
+def test_colours_do_not_depend_on_the_frames_scale_and_shift():
+    """Against the background the same room has the same colours, whatever the network's scale and shift."""
+    camera = Camera(noise=0.001)
+    scene = StillScene(SceneSection(learn_seconds=2), ())
+    results = [scene.update(camera.shoot(room())) for _ in range(20)]
+    assert results[-1].state == results[-2].state == "tracking"
+    first, second = (render(result, BARE).astype(int) for result in results[-2:])
+    assert np.abs(first - second).mean() < 2
+
+
+def test_someone_near_does_not_darken_the_room():
+    """With the scale of the reference the wall keeps its colour when a figure comes; with the frame's it would not."""
+    camera = Camera(noise=0.001)
+    scene = StillScene(SceneSection(learn_seconds=2), ())
+    for _ in range(15):
+        empty = scene.update(camera.shoot(room()))
+    near = scene.update(camera.shoot(with_figure(room(), 0.7, 0.4, width=0.3)))
+    corner = (slice(0, 40), slice(0, 60))
+    change = np.abs(render(empty, BARE)[corner].astype(int) - render(near, BARE)[corner].astype(int)).mean()
+    per_frame = HeatmapSection(legend=False, width=256, scale="frame")
+    changed = np.abs(render(empty, per_frame)[corner].astype(int) - render(near, per_frame)[corner].astype(int)).mean()
+    assert change < 4 < 10 < changed
+
+
+@pytest.mark.parametrize("level", [0.0, 255.0, -3.0])
+def test_a_flat_map_is_cold_all_over(level):
+    """No division by zero: a flat map is rendered in the colour of far."""
+    picture = render(scene_of(np.full((8, 8), level), (1.0, 0.0)), BARE)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 1
+    assert warmth(picture).max() < 30
+
+
+def test_normalise_clips_and_survives_equal_ends():
+    """Values outside become 0 and 1; equal ends give 0."""
+    values = np.float32([[-1, 0, 5, 10, 11]])
+    np.testing.assert_array_equal([[0, 0, 0.5, 1, 1]], normalise(values, 0, 10))
+    np.testing.assert_array_equal([[0, 0, 0, 0, 0]], normalise(values, 3, 3))
+    assert frame_range(np.full((4, 4), 7.0)) == (7.0, 7.0)
+
+
+def test_jpeg_and_png_hold_the_picture():
+    """What was encoded is decoded in the same channel order; PNG keeps 16 bits exactly."""
+    picture = render(scene_of(room()), BARE)
+    jpeg = cv2.cvtColor(cv2.imdecode(np.frombuffer(encode_jpeg(picture, 90), np.uint8), 1), cv2.COLOR_BGR2RGB)
+    assert np.abs(picture.astype(int) - jpeg).mean() < 4
+    deep = grey(room().astype(np.float32), 16)
+    assert (deep.dtype, deep.min(), deep.max()) == (np.uint16, 0, 65535)
+    decoded = cv2.imdecode(np.frombuffer(encode_png(deep), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(deep, decoded)
+
+
+def test_grey_is_white_where_it_is_near():
+    """The nearest pixel is 255, the farthest 0: what depth-conditioned picture generators expect."""
+    depth = room().astype(np.float32)
+    picture = grey(depth, 8)
+    assert picture[np.unravel_index(depth.argmax(), depth.shape)] == 255
+    assert picture[np.unravel_index(depth.argmin(), depth.shape)] == 0

@@ -1,0 +1,236 @@
+"""Mailbox and loops: the newest frame wins, a lost camera is a state, a failure is never silent."""
+
+import threading
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from edge.camera import EndOfCamera
+from edge.errors import CameraError, CameraStalled, ThreadStuck
+from edge.pipeline import CaptureLoop, DepthLoop, Mailbox, Worker
+from edge.records import DepthMap, Frame, Scene
+
+WAIT = 10.0
+
+
+def frame(sequence):
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    return Frame(sequence=sequence, captured_at=time.monotonic(), wall_time=datetime.now(UTC), pixels=pixels)
+
+
+class FakeCamera:
+    """Plays a script: a number is that many frames, an error is raised by open (before frames) or read (after)."""
+
+    name = "fake"
+
+    def __init__(self, *script, max_failed_opens=None):
+        self.script = list(script)
+        self.max_failed_opens = max_failed_opens
+        self.opened = self.closed = self.sequence = 0
+
+    def open(self):
+        self.opened += 1
+        if isinstance(self.script[0], Exception):
+            raise self.script.pop(0)
+
+    def read(self):
+        step = self.script[0]
+        if isinstance(step, Exception):
+            raise self.script.pop(0)
+        if step == 1:
+            self.script.pop(0)
+        else:
+            self.script[0] -= 1
+        self.sequence += 1
+        return frame(self.sequence)
+
+    def close(self):
+        self.closed += 1
+
+
+def capture(camera):
+    """Run a capture loop to its end; return it and the changes of status that it told."""
+    told = []
+    loop = CaptureLoop(
+        camera,
+        Mailbox(),
+        threading.Event(),
+        timeout=1.0,
+        on_status=lambda status, reason: told.append((status, reason)),
+        backoff_seconds=(0.01, 0.02),
+    )
+    loop.start()
+    loop.join(WAIT)
+    assert not loop.is_alive()
+    return loop, told
+
+
+def test_the_newest_item_wins_and_drops_are_counted():
+    """Of three items put before one is taken, the last is had and two are counted."""
+    mailbox = Mailbox()
+    for item in "abc":
+        mailbox.put(item)
+    assert ("c", 2) == (mailbox.take(0), mailbox.dropped)
+    assert mailbox.take(0) is None
+
+
+def test_take_waits_for_an_item():
+    """An item that is put later wakes who waits."""
+    mailbox = Mailbox()
+    threading.Timer(0.05, mailbox.put, ["late"]).start()
+    assert mailbox.take(WAIT) == "late"
+
+
+def test_closing_wakes_who_waits_and_keeps_the_last_item():
+    """After close the item that lies there can be had; then the mailbox is finished and never waits."""
+    mailbox = Mailbox()
+    mailbox.put("last")
+    mailbox.close()
+    assert not mailbox.finished
+    assert mailbox.take(WAIT) == "last"
+    assert mailbox.finished
+    assert mailbox.take(WAIT) is None
+
+
+def test_a_finite_source_ends_the_loop():
+    """The end of a file is no failure: status offline, camera closed, mailbox closed, no error."""
+    camera = FakeCamera(3, EndOfCamera("the file has ended"))
+    loop, told = capture(camera)
+    loop.finish(WAIT)
+    assert [status for status, _ in told] == ["online", "offline"]
+    assert camera.opened == camera.closed == 1
+
+
+def test_a_lost_camera_is_opened_again_and_told_once_per_change():
+    """Failing to open, frames, a stall, failing again and frames: four changes, each once, with the reason."""
+    camera = FakeCamera(
+        CameraError("not there"), CameraError("still not there"), 2, CameraStalled("no frame"), CameraError("gone"), 1,
+        EndOfCamera("end"),
+    )  # fmt: skip
+    loop, told = capture(camera)
+    loop.finish(WAIT)
+    assert told == [
+        ("reconnecting", "not there"),
+        ("online", "frames arrive"),
+        ("reconnecting", "no frame"),
+        ("online", "frames arrive"),
+        ("offline", "stopped"),
+    ]
+    assert loop.reconnects == 4
+    assert camera.opened == camera.closed == 5
+
+
+def test_a_camera_that_only_a_new_process_can_help_ends_the_daemon():
+    """After three failed re-opens the error is raised, with its exit code for a clean start."""
+    camera = FakeCamera(1, *[CameraError(f"failure {n}") for n in range(1, 9)], max_failed_opens=3)
+    loop, _ = capture(camera)
+    with pytest.raises(CameraError, match="failure 4") as caught:
+        loop.finish(WAIT)
+    assert caught.value.exit_code == 69
+
+
+def test_the_first_attempt_is_told_even_when_it_fails():
+    """`tried` is set after the first attempt, whatever its result, so that the daemon can be ready without a camera."""
+    loop, _ = capture(FakeCamera(CameraError("no"), EndOfCamera("end")))
+    assert loop.tried.is_set()
+
+
+class Model:
+    def __init__(self, fail_at=None):
+        self.fail_at = fail_at
+
+    def estimate(self, frame):
+        if frame.sequence == self.fail_at:
+            raise RuntimeError("the network broke")
+        return DepthMap(frame=frame, inverse_depth=np.ones((2, 2), np.float32), inference_seconds=0.01, weights="made")
+
+
+class PlainScene:
+    def update(self, depth):
+        return Scene(depth=depth, state="moving", quality=1.0)
+
+
+def depth_loop(load, mailbox, consumers=()):
+    loop = DepthLoop(load, PlainScene(), mailbox, threading.Event(), consumers)
+    loop.start()
+    return loop
+
+
+def test_every_reading_reaches_every_consumer_in_order():
+    """Readings carry their frame, its latency and the drops so far; the end of the frames ends the loop."""
+    mailbox, first, second = Mailbox(), [], []
+    got = threading.Event()
+    loop = depth_loop(Model, mailbox, (first.append, second.append, lambda _: got.set()))
+    for sequence in (1, 2):
+        got.clear()
+        mailbox.put(frame(sequence))
+        assert got.wait(WAIT)
+    mailbox.close()
+    loop.finish(WAIT)
+    assert [1, 2] == [reading.frame.sequence for reading in first]
+    assert first == second
+    assert all(reading.latency_seconds >= 0 for reading in first)
+
+
+def test_the_model_is_made_in_the_thread_that_runs_it():
+    """An engine belongs to the thread that makes it: loading happens on the depth thread."""
+    mailbox, names = Mailbox(), []
+
+    def load():
+        names.append(threading.current_thread().name)
+        return Model()
+
+    mailbox.close()
+    depth_loop(load, mailbox).finish(WAIT)
+    assert names == ["depth"]
+
+
+def test_a_failure_in_the_network_stops_the_daemon_and_is_kept():
+    """The error of a worker sets stop and is raised by whoever finishes the worker."""
+    mailbox = Mailbox()
+    loop = depth_loop(lambda: Model(fail_at=1), mailbox)
+    mailbox.put(frame(1))
+    loop.join(WAIT)
+    assert loop._stopping.is_set()
+    with pytest.raises(RuntimeError, match="the network broke"):
+        loop.finish(WAIT)
+
+
+def test_a_model_that_does_not_load_is_ready_with_its_error():
+    """`ready` is set even so, or the daemon would wait for ever; the error is kept."""
+
+    def load():
+        raise RuntimeError("no weights")
+
+    loop = depth_loop(load, Mailbox())
+    assert loop.ready.wait(WAIT)
+    with pytest.raises(RuntimeError, match="no weights"):
+        loop.finish(WAIT)
+
+
+class Sleeper(Worker):
+    def __init__(self):
+        super().__init__("sleeper", threading.Event())
+        self.go_on = threading.Event()
+
+    def work(self):
+        self.expect(0.01)
+        self.go_on.wait(WAIT)
+
+
+def test_a_worker_that_breaks_its_promise_is_overdue_until_it_ends():
+    """A hang is seen by the broken promise of a sign of life; a thread that has ended is not overdue."""
+    worker = Sleeper()
+    assert not worker.overdue
+    worker.start()
+    deadline = time.monotonic() + WAIT
+    while not worker.overdue and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert worker.overdue
+    with pytest.raises(ThreadStuck, match="sleeper thread did not end"):
+        worker.finish(0.01)
+    worker.go_on.set()
+    worker.finish(WAIT)
+    assert not worker.overdue
