@@ -37,29 +37,26 @@ _TICK_SECONDS = 0.5
 class Board:
     """The newest results, for whoever wants to look: the page, the demo's table."""
 
-    def __init__(self, info: dict[str, Any]) -> None:
-        # Guards the three that follow: written by the depth and main threads, read by the web server's.
+    def __init__(self, info: dict[str, Any], health: Callable[[], dict[str, Any]]) -> None:
+        self.health = health
+        # Guards the three that follow: written by the depth thread, read by the web server's.
         self._lock = threading.Lock()
         self._state: dict[str, Any] | None = None
         self._heatmap: tuple[int, bytes] | None = None
-        self._health: dict[str, Any] = {}
         self._info = info
 
-    def put_state(self, state: dict[str, Any]) -> None:
+    def put(
+        self,
+        *,
+        state: dict[str, Any] | None = None,
+        heatmap: tuple[int, bytes] | None = None,
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        """Replace what is given."""
         with self._lock:
-            self._state = state
-
-    def put_heatmap(self, sequence: int, jpeg: bytes) -> None:
-        with self._lock:
-            self._heatmap = sequence, jpeg
-
-    def put_health(self, values: dict[str, Any]) -> None:
-        with self._lock:
-            self._health = values
-
-    def put_info(self, info: dict[str, Any]) -> None:
-        with self._lock:
-            self._info = info
+            self._state = state or self._state
+            self._heatmap = heatmap or self._heatmap
+            self._info = info or self._info
 
     def state(self) -> dict[str, Any] | None:
         """Return the newest reading as the topic `state` has it, or null before the first."""
@@ -70,11 +67,6 @@ class Board:
         """Return the newest heatmap's sequence number and JPEG, or null before the first."""
         with self._lock:
             return self._heatmap
-
-    def health(self) -> dict[str, Any]:
-        """Return how the daemon fares, as the topic `health` has it."""
-        with self._lock:
-            return self._health
 
     def info(self) -> dict[str, Any]:
         """Return what the daemon is, as the topic `info` has it."""
@@ -96,7 +88,7 @@ class Daemon:
         self._started = datetime.now(UTC)
         self._health_due = 0.0
         self.topics = Topics(config.mqtt.base_topic, config.id or machine_id())
-        self.board = Board(self._info(None))
+        self.board = Board(self._info(None), self._health)
         self.statistics = health.Statistics()
         self.publisher: Publisher | None = None
         if config.mqtt.enabled:
@@ -158,7 +150,7 @@ class Daemon:
                 logger.info("ready: readings go to %s/#", self.topics.root)
             _notify("WATCHDOG=1")
             if now >= self._health_due:
-                self._publish_health()
+                self._publish(messages.health_message(self.topics, self._health()))
                 self._health_due = now + self._config.publish.health_interval
             if now >= ends_at:
                 self._stop.set()
@@ -171,7 +163,7 @@ class Daemon:
             "engine %s with %d threads: %.0f ms a frame", model.engine.name, model.engine.threads, seconds * 1000
         )
         info = self._info(model)
-        self.board.put_info(info)
+        self.board.put(info=info)
         self._publish(messages.info_message(self.topics, info))
         return model
 
@@ -204,7 +196,7 @@ class Daemon:
 
     def _publish_reading(self, reading: Reading) -> None:
         self.statistics.add(reading)
-        self.board.put_state(messages.state_json(reading))
+        self.board.put(state=messages.state_json(reading))
         now = time.monotonic()
         for message in self._readings.messages(reading, now):
             self._publish(message)
@@ -212,17 +204,16 @@ class Daemon:
             self._heatmap_due = now + self._config.heatmap.interval
             picture = heatmap.render(reading.scene, self._config.heatmap)
             jpeg = heatmap.encode_jpeg(picture, self._config.heatmap.quality)
-            self.board.put_heatmap(reading.frame.sequence, jpeg)
+            self.board.put(heatmap=(reading.frame.sequence, jpeg))
             self._publish(messages.heatmap_message(self.topics, jpeg))
 
-    def _publish_health(self) -> None:
+    def _health(self) -> dict[str, Any]:
+        """Return how the daemon fares now, as the topic `health` has it."""
         values = self.statistics.snapshot() | health.machine_health()
         values |= {"camera": self._capture.status, "camera_reconnects": self._capture.reconnects}
         if self.publisher:
-            values["mqtt_connected"] = self.publisher.connected
-            values["mqtt_dropped"] = self.publisher.drops
-        self.board.put_health(values)
-        self._publish(messages.health_message(self.topics, values))
+            values |= {"mqtt_connected": self.publisher.connected, "mqtt_dropped": self.publisher.drops}
+        return values
 
     def _camera_changed(self, status: CameraStatus, reason: str) -> None:
         self._publish(messages.camera_message(self.topics, status))

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.config import SceneSection, ZoneSection
-from edge.scene import MovingScene, StillScene, align, learn, make_scene
+from edge.scene import MovingScene, StillScene, make_scene
+from edge.scene.alignment import align
+from edge.scene.reference import learn
 from tests.scenes import HEIGHT, WIDTH, Camera, room, with_figure
 
 LEFT = ZoneSection(name="left", polygon=((0, 0), (0.5, 0), (0.5, 1), (0, 1)))

@@ -1,0 +1,97 @@
+"""The YAML file as typed, validated, frozen sections.
+
+One section a subsystem. `load` reports every problem of a file at once, each as `file:line: key: problem`.
+"""
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from edge.config.sections import (
+    MASKED,
+    STREAM,
+    CameraSection,
+    Config,
+    HeatmapSection,
+    LogSection,
+    ModelSection,
+    MqttSection,
+    PublishSection,
+    SceneSection,
+    Section,
+    TlsSection,
+    WebSection,
+    ZoneSection,
+    mask_credentials,
+    split_address,
+)
+from edge.config.source import Source, compose
+from edge.errors import ConfigError
+
+__all__ = [
+    "MASKED",
+    "STREAM",
+    "CameraSection",
+    "Config",
+    "HeatmapSection",
+    "LogSection",
+    "ModelSection",
+    "MqttSection",
+    "PublishSection",
+    "SceneSection",
+    "Section",
+    "TlsSection",
+    "WebSection",
+    "ZoneSection",
+    "dump",
+    "load",
+    "mask_credentials",
+    "parse",
+    "split_address",
+]
+
+_MAX_BYTES = 100_000
+
+
+def load(path: str | Path) -> Config:
+    """Read and validate a configuration file.
+
+    Raises:
+        ConfigError: with every problem found, each as `file:line: key: problem`.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+    return parse(data, str(path))
+
+
+def parse(data: bytes, name: str) -> Config:
+    """Validate the bytes of a configuration file; `name` stands in the messages.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    if len(data) > _MAX_BYTES:
+        raise ConfigError(f"{name}: must not be larger than {_MAX_BYTES} bytes")
+    root = compose(data, name)
+    source = Source()
+    values = source.value(root, (), root.start_mark.line + 1) if root else None
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        source.explain(error)
+    if source.problems:
+        raise ConfigError(*(f"{name}:{problem}" for problem in source.in_order()))
+    return config
+
+
+def dump(config: Config) -> str:
+    """Return the configuration as YAML with its secrets masked."""
+    values = config.model_dump(mode="json")
+    values["camera"]["source"] = config.camera.safe_source
+    if config.mqtt.password is not None:
+        values["mqtt"]["password"] = MASKED
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,299 @@
+"""The sections of the configuration: every key, its type, its default and what it may hold."""
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from edge.errors import ConfigError
+from edge.records import Polygon
+from edge.topics import ID
+
+MASKED = "********"
+STREAM = re.compile(r"(rtsps?|https?)://", re.IGNORECASE)
+
+
+def _within(low: float, high: float) -> AfterValidator:
+    """Return a validator of `low..high`; pydantic's own limits would name only the one that was passed."""
+
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise ValueError(f"must be {low:g}..{high:g}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _is_id(text: str) -> str:
+    if not ID.fullmatch(text):
+        raise ValueError("must be lower-case letters, digits and single hyphens, such as front-door")
+    return text
+
+
+def _is_polygon(points: Polygon) -> Polygon:
+    if len(points) < 3:
+        raise ValueError("must have 3 points at least")
+    if any(not 0.0 <= value <= 1.0 for point in points for value in point):
+        raise ValueError("must hold fractions of the frame, 0..1, x from the left and y from the top")
+    following = points[1:] + points[:1]
+    area = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(points, following, strict=True)) / 2
+    if abs(area) < 1e-6:
+        raise ValueError("must enclose an area; its points lie on one line")
+    return points
+
+
+def _has_some(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if not numbers:
+        raise ValueError("must name one at least")
+    return numbers
+
+
+def _is_network_size(pixels: int) -> int:
+    if pixels % 32:
+        raise ValueError("must be a multiple of 32")
+    return pixels
+
+
+def _is_host(host: str) -> str:
+    if not re.fullmatch(r"[^\s/:@]+", host) and not _is_address(host):
+        raise ValueError("must be a host name or an address alone, such as localhost; the port has its own key")
+    return host
+
+
+def _is_base_topic(topic: str) -> str:
+    if not re.fullmatch(r"[^/+#$\s][^/+#\s]*(/[^/+#\s]+)*", topic) or not topic.isprintable():
+        raise ValueError("must be topic levels joined by single slashes, without + # $ or spaces")
+    return topic
+
+
+def _is_loopback(address: str) -> str:
+    host, port = split_address(address)
+    if host != "localhost" and not (_is_address(host) and ipaddress.ip_address(host).is_loopback):
+        raise ValueError("must be a loopback address such as 127.0.0.1:8080 (from elsewhere, use ssh -L)")
+    if port > 65535:
+        raise ValueError("must be host:port with a port 0..65535")
+    return address
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return the host and the port of `host:port` or `[ipv6]:port`.
+
+    Raises:
+        ValueError: it is no such address.
+    """
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:]+)\]|([^:\s]+)):([0-9]{1,5})", address)
+    if not match:
+        raise ValueError("must be host:port, such as 127.0.0.1:8080")
+    return match[1] or match[2], int(match[3])
+
+
+Text = Annotated[str, Field(min_length=1)]
+Id = Annotated[str, AfterValidator(_is_id)]
+Area = Annotated[tuple[tuple[float, float], ...], AfterValidator(_is_polygon)]
+Seconds = Annotated[float, _within(0, 86400)]
+Fraction = Annotated[float, _within(0, 1)]
+Side = Annotated[int, _within(16, 8192)]
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration; unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, values: Any) -> Any:
+        """A section whose keys are all commented out arrives as null."""
+        return {} if values is None else values
+
+
+class CameraSection(Section):
+    """Where frames come from."""
+
+    source: Text = "picamera2"
+    size: tuple[Side, Side] = (640, 480)
+    fps: Annotated[float, _within(0.05, 120)] = 5.0
+    rotate: Literal[0, 90, 180, 270] = 0
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    timeout: Annotated[float, _within(0.1, 120)] = 10.0
+    loop: bool = True
+    privacy_masks: tuple[Area, ...] = ()
+
+    @property
+    def safe_source(self) -> str:
+        """The source without the secrets of a stream's address."""
+        return mask_credentials(self.source)
+
+
+class ModelSection(Section):
+    """The network and how it is run."""
+
+    weights: Text = "auto"
+    engine: Literal["torch"] = "torch"
+    threads: Annotated[int, _within(1, 64)] | None = None
+    cpus: Annotated[tuple[Annotated[int, _within(0, 1023)], ...], AfterValidator(_has_some)] | None = None
+    input_size: Annotated[int, _within(64, 512), AfterValidator(_is_network_size)] = 256
+
+
+class SceneSection(Section):
+    """How readings come from relative inverse depth."""
+
+    mode: Literal["still", "moving"] = "still"
+    learn_seconds: Annotated[float, _within(1, 600)] = 10.0
+    noise_factor: Annotated[float, _within(1, 20)] = 4.0
+    min_step: Annotated[float, _within(0.001, 1)] = 0.08
+    min_area: Annotated[float, _within(0.0001, 0.5)] = 0.004
+    min_quality: Fraction = 0.3
+    horizontal_fov_deg: Annotated[float, _within(10, 179)] | None = None
+
+
+class ZoneSection(Section):
+    """A named part of the picture."""
+
+    name: Id
+    polygon: Area
+
+
+class HeatmapSection(Section):
+    """The depth picture."""
+
+    enabled: bool = True
+    interval: Seconds = 1.0
+    width: Annotated[int, _within(64, 1920)] = 512
+    colormap: Literal["inferno", "magma", "viridis", "turbo", "grey"] = "inferno"
+    quality: Annotated[int, _within(10, 100)] = 80
+    legend: bool = True
+    scale: Literal["reference", "frame"] = "reference"
+
+
+class PublishSection(Section):
+    """When readings are sent."""
+
+    min_interval: Seconds = 0.2
+    heartbeat: Annotated[float, _within(1, 3600)] = 10.0
+    health_interval: Annotated[float, _within(1, 3600)] = 60.0
+    deadband: Fraction = 0.02
+
+
+class TlsSection(Section):
+    """Encryption on the way to the broker."""
+
+    ca: Text | None = None
+    cert: Text | None = None
+    key: Text | None = None
+    insecure: bool = False
+
+    @field_validator("key")
+    @classmethod
+    def _has_certificate(cls, key: str | None, info: ValidationInfo) -> str | None:
+        if key is not None and info.data.get("cert", ...) is None:
+            raise ValueError("needs cert too, the certificate that the key belongs to")
+        return key
+
+
+class MqttSection(Section):
+    """The broker."""
+
+    enabled: bool = True
+    host: Annotated[Text, AfterValidator(_is_host)] = "localhost"
+    port: Annotated[int, _within(1, 65535)] = 1883
+    username: str | None = None
+    password: str | None = None
+    password_file: Text | None = None
+    client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    keepalive: Annotated[int, _within(5, 3600)] = 30
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    base_topic: Annotated[str, AfterValidator(_is_base_topic)] = "edge-depth"
+    tls: TlsSection | None = None
+
+    @field_validator("password", "password_file")
+    @classmethod
+    def _fits(cls, value: str | None, info: ValidationInfo) -> str | None:
+        # A key that is wrong itself is missing from info.data, and reported already.
+        if value is not None and info.data.get("username", ...) is None:
+            raise ValueError("needs username too")
+        if value is not None and info.field_name == "password_file" and info.data.get("password") is not None:
+            raise ValueError("stands beside password; keep one of the two")
+        return value
+
+    def read_password(self) -> str | None:
+        """Return the broker's password from where it is kept, or null.
+
+        A relative `password_file` is looked for in the systemd credentials directory first.
+
+        Raises:
+            ConfigError: the file can't be read.
+        """
+        if self.password_file is None:
+            return self.password
+        path = Path(self.password_file)
+        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+        if credentials and (Path(credentials) / path).is_file():
+            path = Path(credentials) / path
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"mqtt.password_file: {path} is not UTF-8 text") from error
+        except OSError as error:
+            raise ConfigError(f"mqtt.password_file: can't read {path}: {error.strerror}") from error
+
+
+class WebSection(Section):
+    """The page."""
+
+    listen: Annotated[str, AfterValidator(_is_loopback)] | None = None
+
+
+class LogSection(Section):
+    """What is told on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def _names_differ(zones: tuple[ZoneSection, ...]) -> tuple[ZoneSection, ...]:
+    names = [zone.name for zone in zones]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"names must differ; used more than once: {', '.join(twice)}")
+    return zones
+
+
+class Config(Section):
+    """The whole file."""
+
+    id: Id | None = None
+    name: Annotated[str, Field(min_length=1, max_length=80)] | None = None
+    camera: CameraSection = CameraSection()
+    model: ModelSection = ModelSection()
+    scene: SceneSection = SceneSection()
+    zones: Annotated[tuple[ZoneSection, ...], AfterValidator(_names_differ)] = ()
+    heatmap: HeatmapSection = HeatmapSection()
+    publish: PublishSection = PublishSection()
+    mqtt: MqttSection = MqttSection()
+    web: WebSection = WebSection()
+    log: LogSection = LogSection()
+
+
+def mask_credentials(text: str) -> str:
+    """Return `text` with `user:password@` and the query of every address in it masked."""
+    text = re.sub(r"(?<=://)\S*@", f"{MASKED}@", text)
+    return re.sub(r"(?<=://)([^\s?]*\?)\S+", rf"\1{MASKED}", text)

@@ -1,0 +1,31 @@
+"""A camera that moves: no background to hold on to."""
+
+import numpy as np
+
+from edge.config import ZoneSection
+from edge.records import DepthMap, Scene, ZoneScene
+from edge.scene.alignment import spread
+from edge.scene.regions import Zones
+
+
+class MovingScene:
+    """A camera that moves: no background to hold on to, so only what one frame says of itself."""
+
+    def __init__(self, zones: tuple[ZoneSection, ...]) -> None:
+        self._zones = Zones(zones)
+
+    def update(self, depth: DepthMap) -> Scene:
+        """Return how far each zone stands out: (p95(zone) - median(frame)) / (p90(frame) - p10(frame))."""
+        d = depth.inverse_depth.astype(np.float64)
+        masks = self._zones.masks(d.shape)
+        ends = spread(d, 10, 90)
+        if ends is None:
+            zones = tuple(ZoneScene(name=name) for name in masks)
+            reason = "the picture shows no depth: is the lens covered, or is it dark?"
+            return Scene(depth=depth, state="moving", quality=0.0, reason=reason, zones=zones)
+        middle = float(np.median(d))
+        prominences = {
+            name: (float(np.percentile(d[mask], 95)) - middle) / (ends[1] - ends[0]) for name, mask in masks.items()
+        }
+        zones = tuple(ZoneScene(name=name, prominence=value) for name, value in prominences.items())
+        return Scene(depth=depth, state="moving", quality=1.0, zones=zones)

@@ -1,0 +1,418 @@
+"""The page's server: what it answers, to whom, and how it starts and stops."""
+
+import http.client
+import json
+import re
+import socket
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+import pytest
+from flask.testing import FlaskClient
+
+from edge.errors import EdgeError
+from edge.web import WebServer, create_app
+
+HOST = "127.0.0.1:8080"
+ROUTES = ["/", "/heatmap.jpg", "/api/state", "/api/info", "/api/health", "/healthz", "/static/page.js"]
+
+
+class FakeBoard:
+    """A board that shows what a test writes on it."""
+
+    def __init__(self):
+        self.newest_state = {"sequence": 7, "time": datetime.now(UTC).isoformat()}
+        self.newest_heatmap = 7, b"\xff\xd8picture\xff\xd9"
+
+    def state(self):
+        return self.newest_state
+
+    def info(self):
+        return {"name": "Front <door>", "version": "1"}
+
+    def health(self):
+        return {"fps": 4.5}
+
+    def heatmap(self):
+        return self.newest_heatmap
+
+
+class OwnName(FlaskClient):
+    """A client that calls the page by its own name."""
+
+    def open(self, *args, **kwargs):
+        return super().open(*args, base_url=f"http://{HOST}", buffered=True, **kwargs)
+
+
+@pytest.fixture
+def board():
+    """A board with a reading and a heatmap."""
+    return FakeBoard()
+
+
+@pytest.fixture
+def client(board):
+    """A client that calls the page by its own name."""
+    app = create_app(board, allowed_hosts={HOST, "localhost:8080"})
+    app.test_client_class = OwnName
+    return app.test_client()
+
+
+@pytest.fixture
+def server(board):
+    """A server that runs, on a free port."""
+    server = WebServer("127.0.0.1:0", board)
+    server.start()
+    yield server
+    server.stop()
+
+
+def fetch(server, path="/", method="GET", headers=None):
+    """Return a server's answer to one request: its status, headers and body."""
+    address = urlsplit(server.url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+    try:
+        connection.request(method, path, headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+def threads_of(server):
+    """Return the threads that the page runs in."""
+    return {thread for thread in threading.enumerate() if thread.name == "web" or thread.name.startswith("waitress")}
+
+
+# What is answered
+
+
+def test_state_info_and_health_are_the_boards(client, board):
+    """The API hands on what the board shows."""
+    assert client.get("/api/state").json == board.newest_state
+    assert client.get("/api/info").json == board.info()
+    assert client.get("/api/health").json == board.health()
+    assert client.get("/api/state").mimetype == "application/json"
+
+
+def test_state_before_the_first_reading(client, board):
+    """Before the first reading the state is null, which is no error."""
+    board.newest_state = board.newest_heatmap = None
+    answer = client.get("/api/state")
+    assert (answer.status_code, answer.json) == (200, None)
+    assert "Heatmap-Sequence" not in answer.headers
+
+
+def test_state_tells_of_the_heatmap(client):
+    """The state's answer tells which heatmap is the newest, so that nobody need fetch it to know."""
+    assert client.get("/api/state").headers["Heatmap-Sequence"] == "7"
+
+
+def test_no_nan_leaves(client, board):
+    """A number that JSON does not have is an error of ours, never sent."""
+    board.newest_state = {"quality": float("nan")}
+    answer = client.get("/api/state")
+    assert answer.status_code == 500
+    assert answer.json["status"] == 500
+
+
+def test_page_escapes_the_name(client):
+    """A camera's name can't put HTML into the page."""
+    text = client.get("/").text
+    assert '<h1 id="name">Front &lt;door&gt;</h1>' in text
+    assert "<door>" not in text
+
+
+def test_page_needs_nothing_from_elsewhere(client):
+    """Page, style and script name no other host, and there is no inline script or style, which the CSP forbids."""
+    page = client.get("/").text
+    parts = [page, *(client.get(path).text for path in re.findall(r'(?:href|src)="(/static/[^"]+)"', page))]
+    assert len(parts) == 4
+    for text in parts:
+        assert set(re.findall(r"https?://[^\"'\s)]+", text)) <= {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"<style|style=|<script[^>]*>[^<]|\son\w+=", page)
+
+
+def test_page_is_small(client):
+    """Page, style, script and icon together are 40 kB at most."""
+    page = client.get("/")
+    paths = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+    assert len(page.data) + sum(len(client.get(path).data) for path in paths) <= 40_000
+
+
+def test_heatmap(client, board):
+    """The heatmap is the board's newest picture, to be asked for anew each time."""
+    answer = client.get("/heatmap.jpg")
+    assert answer.status_code == 200
+    assert answer.data == board.newest_heatmap[1]
+    assert answer.mimetype == "image/jpeg"
+    assert answer.headers["Cache-Control"] == "no-cache"
+
+
+def test_heatmap_is_sent_once(client, board):
+    """A browser that has the newest heatmap gets 304 and no picture, until there is a newer one."""
+    tag = client.get("/heatmap.jpg").headers["ETag"]
+    again = client.get("/heatmap.jpg", headers={"If-None-Match": tag})
+    assert (again.status_code, again.data) == (304, b"")
+    board.newest_heatmap = 8, b"newer"
+    newer = client.get("/heatmap.jpg", headers={"If-None-Match": tag})
+    assert (newer.status_code, newer.data) == (200, b"newer")
+
+
+def test_heatmap_after_a_restart(client, board):
+    """The same sequence number in another run of the daemon is another picture."""
+    tag = client.get("/heatmap.jpg").headers["ETag"]
+    restarted = create_app(board, allowed_hosts={HOST}).test_client()
+    answer = restarted.get("/heatmap.jpg", headers={"If-None-Match": tag, "Host": HOST})
+    assert answer.status_code == 200
+
+
+def test_no_heatmap_yet(client, board):
+    """While there is no heatmap, asking for it is 503 with a reason, and the page is there without."""
+    board.newest_heatmap = None
+    answer = client.get("/heatmap.jpg")
+    assert answer.status_code == 503
+    assert answer.json == {"status": 503, "reason": "no heatmap has been made yet"}
+    assert 'src="/heatmap.jpg"' not in client.get("/").text
+
+
+def test_healthy(client):
+    """A fresh reading is health."""
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize(
+    ("age", "reason"),
+    [(None, "there is no reading yet"), (40, r"the newest reading is 4\d s old; 30 s are allowed")],
+)
+def test_not_healthy(client, board, age, reason):
+    """No reading, or an old one, is 503 with the reason."""
+    board.newest_state = age and {"time": (datetime.now(UTC) - timedelta(seconds=age)).isoformat()}
+    answer = client.get("/healthz")
+    assert answer.status_code == 503
+    assert re.fullmatch(reason, answer.json["reason"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/static/nothing.js", 404),
+        ("GET", "/static/../app.py", 404),
+        ("GET", "/static/%2e%2e/app.py", 404),
+        ("POST", "/api/state", 405),
+        ("DELETE", "/", 405),
+    ],
+)
+def test_errors_are_json(client, method, path, status):
+    """An error has the right status and says why in JSON."""
+    answer = client.open(path, method=method)
+    assert answer.status_code == status
+    assert answer.json["status"] == status
+    assert answer.json["reason"]
+    assert status != 405 or "GET" in answer.headers["Allow"]
+
+
+def test_defect_is_json(client, board, caplog):
+    """An exception of ours is 500 in JSON that tells nothing of our insides; the log has them."""
+    board.state = lambda: 1 / 0
+    answer = client.get("/api/state")
+    assert answer.status_code == 500
+    assert "division" not in answer.text
+    assert "division" in caplog.text
+
+
+@pytest.mark.parametrize("path", [*ROUTES, "/nothing"])
+def test_headers(client, path):
+    """Every answer forbids what the page does not need: other hosts, inline code, frames, guessing of types."""
+    headers = client.get(path).headers
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert "Access-Control-Allow-Origin" not in headers
+    assert headers["Cache-Control"] in ("no-cache", "no-store")
+
+
+# Who is answered
+
+
+def test_routes_are_all(client):
+    """The routes that the tests below try are all that there are."""
+    rules = {rule.rule for rule in client.application.url_map.iter_rules()}
+    assert {re.sub("static/.*", "static/<path:filename>", path) for path in ROUTES} == rules
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize(
+    "host", ["evil.example:8080", "127.0.0.1", "127.0.0.1:80", "localhost.evil.example:8080", "127.0.0.1:8080.", ""]
+)
+def test_other_hosts_are_refused(client, path, host):
+    """A request for any other name is refused on every route: the name may have been re-pointed at this machine."""
+    answer = client.get(path, headers={"Host": host})
+    assert answer.status_code == 403
+    assert answer.json["reason"].startswith("Host must be one of 127.0.0.1:8080, localhost:8080, not ")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+@pytest.mark.parametrize(
+    "origin",
+    ["http://evil.example", "http://127.0.0.1:3000", "https://127.0.0.1:8080", "null", "", "http://localhost:8080"],
+)
+def test_other_origins_are_refused(client, path, method, origin):
+    """What another page sends is refused on every route, whatever the method."""
+    answer = client.open(path, method=method, headers={"Origin": origin})
+    assert answer.status_code == 403
+    assert answer.json["reason"].startswith("Origin must be http://127.0.0.1:8080, not ")
+
+
+@pytest.mark.parametrize("host", [HOST, "localhost:8080", "LOCALHOST:8080"])
+def test_own_origin_is_answered(client, host):
+    """The page itself is answered, by each of its names."""
+    headers = {"Host": host, "Origin": f"http://{host.lower()}", "Sec-Fetch-Site": "same-origin"}
+    assert client.get("/api/state", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize(("mode", "target"), [("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe")])
+def test_embedding_is_refused(client, site, mode, target):
+    """Another page, also one of this machine, can't have the picture, the data, or the page in a frame."""
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": target}
+    assert client.get("/heatmap.jpg", headers=headers).status_code == 403
+    assert client.get("/", headers=headers).status_code == 403
+
+
+def test_links_are_followed(client):
+    """A link from another page, such as Home Assistant's, leads to the page; a form that posts to it does not."""
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert client.get("/", headers=headers).status_code == 200
+    assert client.post("/", headers=headers).status_code == 403
+
+
+# The server
+
+
+def test_server_answers(server):
+    """A started server answers at its URL, which has the port that it found."""
+    status, headers, body = fetch(server)
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/html")
+    assert b"<title>Front &lt;door&gt;" in body
+    assert "Server" not in headers
+
+
+def test_server_refuses_rebound_names(server):
+    """The running server knows its names: each loopback name with its own port, and no other."""
+    port = urlsplit(server.url).port
+    for name in ("127.0.0.1", "localhost", "[::1]"):
+        assert fetch(server, headers={"Host": f"{name}:{port}"})[0] == 200
+    for host in (f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}"):
+        status, _, body = fetch(server, headers={"Host": host})
+        assert status == 403
+        assert host in json.loads(body)["reason"]
+
+
+def test_server_names_on_the_standard_port(board):
+    """On port 80 browsers leave the port out, and are answered."""
+    from edge.web.server import _names
+
+    assert {"localhost", "127.0.0.1", "localhost:80"} <= _names("127.0.0.1", 80)
+    assert "localhost" not in _names("127.0.0.1", 8080)
+
+
+def test_server_without_a_host(server):
+    """An HTTP/1.0 request without Host is refused, not answered for a made-up name."""
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(b"GET /api/state HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.0 403 ")
+
+
+def test_server_on_ipv6(board):
+    """The page can be had on IPv6's loopback too."""
+    server = WebServer("[::1]:0", board)
+    try:
+        server.start()
+    except EdgeError:
+        pytest.skip("this machine has no IPv6")
+    try:
+        assert server.url.startswith("http://[::1]:")
+        assert fetch(server)[0] == 200
+    finally:
+        server.stop()
+
+
+def test_port_in_use(server, board):
+    """A port that somebody else has is an error in words."""
+    address = urlsplit(server.url).netloc
+    with pytest.raises(EdgeError) as caught:
+        WebServer(address, board).start()
+    reason = "Address already in use; give it another port"
+    assert str(caught.value) == f"web.listen: can't listen at {server.url}: {reason}"
+
+
+def test_stop_frees_port_and_threads(board):
+    """Stopping ends the threads and frees the port, though a browser keeps its connection open."""
+    before = threads_of(None)
+    server = WebServer("127.0.0.1:0", board)
+    server.start()
+    address = urlsplit(server.url)
+    lingering = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+    lingering.request("GET", "/")
+    lingering.getresponse().read()
+    assert "web" in {thread.name for thread in threads_of(server) - before}
+    server.stop()
+    lingering.close()
+    deadline = time.monotonic() + 10
+    while threads_of(server) - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threads_of(server) == before
+    again = WebServer(address.netloc, board)
+    again.start()
+    again.stop()
+
+
+def test_stop_is_bounded_while_a_request_hangs(board):
+    """A request that does not end holds the stop up for a few seconds only."""
+    hanging, release = threading.Event(), threading.Event()
+
+    def state():
+        hanging.set()
+        release.wait(60)
+
+    board.state = state
+    server = WebServer("127.0.0.1:0", board)
+    server.start()
+    address = urlsplit(server.url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+    connection.request("GET", "/api/state")
+    assert hanging.wait(10)
+    started = time.monotonic()
+    server.stop()
+    assert time.monotonic() - started < 15
+    release.set()
+    connection.close()
+
+
+def test_many_requests_at_once(server):
+    """Several browsers at once are all answered."""
+    found = []
+
+    def browse():
+        found.extend(fetch(server, path)[0] for path in ROUTES * 3)
+
+    threads = [threading.Thread(target=browse) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [200] * (6 * 3 * len(ROUTES))
