@@ -1,0 +1,97 @@
+"""The unit file, as systemd reads it."""
+
+import shutil
+import subprocess
+from configparser import RawConfigParser
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parents[1] / "systemd" / "edge-depth.service"
+PROGRAM = "/opt/edge-depth/venv/bin/edge-depth"
+
+
+@pytest.fixture
+def service():
+    # Not strict: DeviceAllow= stands there more than once, and is read otherwise below.
+    unit = RawConfigParser(strict=False, delimiters=("=",))
+    unit.optionxform = str
+    unit.read_string(UNIT.read_text(encoding="utf-8"))
+    return unit["Service"]
+
+
+def verify(folder, text):
+    """Return exit status and output of systemd-analyze for a unit whose program exists."""
+    assert shutil.which("systemd-analyze"), "systemd-analyze is missing: sudo apt install systemd"
+    path = folder / UNIT.name
+    path.write_text(text.replace(PROGRAM, "/bin/true"), encoding="utf-8")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def test_systemd_finds_nothing_to_say(tmp_path):
+    """The unit passes systemd-analyze verify without a word: it exits 0 for unknown names and bad values too."""
+    assert (0, "") == verify(tmp_path, UNIT.read_text(encoding="utf-8"))
+
+
+def test_a_misspelt_name_is_noticed(tmp_path):
+    """The test above does not pass because nothing is looked at."""
+    _, output = verify(tmp_path, UNIT.read_text(encoding="utf-8").replace("WatchdogSec=", "WatchdogSecs="))
+    assert "WatchdogSecs" in output
+
+
+def test_systemd_knows_when_the_daemon_is_ready_and_when_it_hangs(service):
+    """The daemon tells that it is ready and that it lives; without a sign for a minute it is restarted."""
+    assert ("notify", "main", "60") == (service["Type"], service["NotifyAccess"], service["WatchdogSec"])
+
+
+def test_a_wrong_configuration_is_not_tried_again_but_a_missing_camera_is(service):
+    """Exit status 78 waits for somebody to mend the file; any other failure is tried again for ever."""
+    assert "on-failure" == service["Restart"]
+    assert ["78"] == service["RestartPreventExitStatus"].split()
+    assert "StartLimitIntervalSec=0\n" in UNIT.read_text(encoding="utf-8")
+    assert int(service["RestartSec"]) >= 5
+
+
+def test_the_program_is_the_one_that_install_puts_there(service):
+    """The unit and scripts/install.sh agree on the program and the configuration."""
+    assert f"{PROGRAM} run --config /etc/edge-depth/edge-depth.yaml" == service["ExecStart"]
+    installer = (UNIT.parents[1] / "scripts" / "install.sh").read_text(encoding="utf-8")
+    assert "prefix=/opt/edge-depth\ncommand=$prefix/venv/bin/edge-depth\n" in installer
+    assert "config=/etc/edge-depth/edge-depth.yaml\n" in installer
+
+
+def test_the_camera_can_be_seen():
+    """Every device that V4L2 and libcamera open is allowed; any DeviceAllow= forbids all that is not named."""
+    allowed = {line for line in UNIT.read_text(encoding="utf-8").splitlines() if line.startswith("DeviceAllow=")}
+    assert {f"DeviceAllow=char-{name} rw" for name in ("video4linux", "media", "dma_heap")} == allowed
+
+
+def test_libcamera_finds_its_devices(service):
+    """It asks udev over netlink, and the daemon is in the group that owns cameras."""
+    assert {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"} == set(service["RestrictAddressFamilies"].split())
+    assert "video" == service["SupplementaryGroups"]
+
+
+@pytest.mark.parametrize("name", ["PrivateDevices", "ProtectClock", "MemoryDenyWriteExecute", "ProcSubset"])
+def test_what_breaks_the_camera_or_torch_is_not_asked_for(service, name):
+    """PrivateDevices and ProtectClock hide the camera; torch needs executable memory and /proc/cpuinfo."""
+    assert name not in service
+
+
+def test_the_daemon_runs_as_nobody_in_particular(service):
+    """A user of its own for the time that it runs, one writable folder, no way to more rights."""
+    assert ("yes", "edge-depth") == (service["DynamicUser"], service["StateDirectory"])
+    assert ("strict", "yes", "yes") == (
+        service["ProtectSystem"],
+        service["ProtectHome"],
+        service["NoNewPrivileges"],
+    )
+    assert "" == service["CapabilityBoundingSet"]
