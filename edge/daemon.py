@@ -11,19 +11,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from edge import __version__, health, heatmap, messages
 from edge.camera import open_camera
-from edge.config import Config, dump
+from edge.config import Config, dump, state_directory
 from edge.depth import DepthModel, load_model
 from edge.errors import ThreadStuck
 from edge.mqtt import Publisher, client_id_for
 from edge.pipeline import CameraStatus, CaptureLoop, DepthLoop, Mailbox, Worker
 from edge.records import Frame, Message, Reading
-from edge.scene import make_scene
+from edge.scene import StillScene, make_scene
+from edge.state import ReferenceStore, TriggerStore
 from edge.topics import Topics, machine_id
+from edge.triggers import Triggers
 from edge.web import WebServer
 
 logger = logging.getLogger(__name__)
@@ -32,6 +35,7 @@ Consumer = Callable[[Reading], None]
 
 _STOP_SECONDS = 10.0
 _TICK_SECONDS = 0.5
+_SAVE_SECONDS = 30.0
 
 
 class Board:
@@ -77,13 +81,14 @@ class Board:
 class Daemon:
     """One camera, one network, one broker.
 
-    `consumers` are called with every reading, in the depth thread.
+    `consumers` are called with every reading, in the depth thread. What has to survive a restart is kept in the folder
+    `state`, by default the configured one.
 
     Raises:
         ConfigError, CameraError: something that the configuration names is not there.
     """
 
-    def __init__(self, config: Config, consumers: tuple[Consumer, ...] = ()) -> None:
+    def __init__(self, config: Config, consumers: tuple[Consumer, ...] = (), state: Path | None = None) -> None:
         self._config = config
         self._started = datetime.now(UTC)
         self._health_due = 0.0
@@ -99,9 +104,15 @@ class Daemon:
         self._heatmap_due = 0.0
         self._stop = threading.Event()
         mailbox: Mailbox[Frame] = Mailbox()
-        consumers = (self._publish_reading, *consumers)
-        scene = make_scene(config.scene, config.zones)
-        self._depth = DepthLoop(self._load, scene, mailbox, self._stop, consumers)
+        consumers = (self._publish_reading, self._keep, *consumers)
+        state = state or state_directory()
+        self._reference_store = ReferenceStore(state, self.topics.id)
+        self._trigger_store = TriggerStore(state, self.topics.id)
+        saved = self._reference_store.load(time.monotonic())
+        self._scene = make_scene(config.scene, config.zones, config.calibration, saved)
+        self._triggers = Triggers(config.triggers, self._trigger_store.load())
+        self._save_due = 0.0
+        self._depth = DepthLoop(self._load, self._scene, self._triggers, mailbox, self._stop, consumers)
         self._capture = CaptureLoop(
             open_camera(config.camera),
             mailbox,
@@ -193,6 +204,17 @@ class Daemon:
     def _publish(self, message: Message) -> None:
         if self.publisher:
             self.publisher.publish(message)
+
+    def _keep(self, reading: Reading) -> None:
+        """Keep what has to survive a restart; the stores bound how often anything is written."""
+        now = time.monotonic()
+        self._trigger_store.save(self._triggers.states(), now)
+        if now < self._save_due or reading.scene.state != "tracking":
+            return
+        self._save_due = now + _SAVE_SECONDS
+        saved = self._scene.saved() if isinstance(self._scene, StillScene) else None
+        if saved is not None:
+            self._reference_store.save(saved, now)
 
     def _publish_reading(self, reading: Reading) -> None:
         self.statistics.add(reading)

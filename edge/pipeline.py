@@ -12,7 +12,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from edge.camera import EndOfCamera
 from edge.errors import CameraError, ThreadStuck
-from edge.records import DepthMap, Frame, Reading, Scene
+from edge.records import DepthMap, Frame, Reading, Scene, TriggerState
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,12 @@ class SceneModel(Protocol):
     """The scene as the depth loop sees it."""
 
     def update(self, depth: DepthMap) -> Scene: ...
+
+
+class TriggerModel(Protocol):
+    """The triggers as the depth loop sees them."""
+
+    def update(self, scene: Scene) -> tuple[TriggerState, ...]: ...
 
 
 class Mailbox(Generic[T]):
@@ -234,6 +240,7 @@ class DepthLoop(Worker):
         self,
         load: Callable[[], Estimator],
         scene: SceneModel,
+        triggers: TriggerModel,
         mailbox: Mailbox[Frame],
         stop: threading.Event,
         consumers: Iterable[Callable[[Reading], None]],
@@ -241,6 +248,7 @@ class DepthLoop(Worker):
         super().__init__("depth", stop)
         self._load = load
         self._scene = scene
+        self._triggers = triggers
         self._mailbox = mailbox
         self._consumers = tuple(consumers)
         self.ready = threading.Event()
@@ -262,7 +270,11 @@ class DepthLoop(Worker):
 
     def _read(self, model: Estimator, frame: Frame) -> None:
         scene = self._scene.update(model.estimate(frame))
-        latency = time.monotonic() - frame.captured_at
-        reading = Reading(scene=scene, latency_seconds=latency, dropped=self._mailbox.dropped)
+        reading = Reading(
+            scene=scene,
+            triggers=self._triggers.update(scene),
+            latency_seconds=time.monotonic() - frame.captured_at,
+            dropped=self._mailbox.dropped,
+        )
         for consume in self._consumers:
             consume(reading)

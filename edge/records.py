@@ -99,7 +99,9 @@ class Region:
     `nearness` is in the gauge of the reference (0 = its 2nd, 1 = its 98th percentile; may exceed 1). `box` is left,
     top, right, bottom and `centroid` x, y, in fractions of the frame; `area` is a fraction of the frame. `bearing_deg`
     is right of the optical axis, null without a known field of view. `distance_m` and `uncertainty_m` are null until
-    the camera is calibrated.
+    the camera is calibrated; `far` says that the distance is beyond what the calibration may tell, `extrapolated` that
+    it is nearer than every calibration point. `track` is the same number for the same region from frame to frame;
+    `speed_mps` is the speed of approach and `contact_s` the time to contact, null below their own error.
     """
 
     nearness: float
@@ -110,20 +112,27 @@ class Region:
     bearing_deg: float | None = None
     distance_m: float | None = None
     uncertainty_m: float | None = None
+    far: bool = False
+    extrapolated: bool = False
+    track: int = 0
+    speed_mps: float | None = None
+    contact_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneScene:
     """One zone of one frame; what does not apply in the scene's state or mode is null.
 
-    `nearness` is that of the nearest region that touches the zone, `coverage` the share of the zone's pixels that are
-    foreground, `surface` the nearest surface of all (99th percentile, static ones included, in the reference's gauge),
-    `prominence` the moving camera's measure: (p95 of the zone - median of the frame) / (p90 - p10 of the frame).
+    `nearness` and `distance_m` are those of the nearest region that touches the zone, `coverage` the share of the
+    zone's pixels that are foreground, `surface` the nearest surface of all (99th percentile, static ones included, in
+    the reference's gauge), `prominence` the moving camera's measure: (p95 of the zone - median of the frame) /
+    (p90 - p10 of the frame).
     """
 
     name: str
     occupied: bool | None = None
     nearness: float | None = None
+    distance_m: float | None = None
     coverage: float | None = None
     surface: float | None = None
     prominence: float | None = None
@@ -169,8 +178,24 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerState:
+    """One trigger after one frame.
+
+    `on` is null while nothing was ever known of it. `level` is what was compared, in the trigger's measure (metres or
+    nearness); null where nothing stands in its zone. `changed` says whether this very frame changed `on`. `reason` says
+    in words why the trigger is frozen, and is null while it is not.
+    """
+
+    name: str
+    on: bool | None
+    level: float | None = None
+    changed: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What is published of one frame: the scene and how it came about.
+    """What is published of one frame: the scene, the triggers, and how it came about.
 
     `latency_seconds` runs from capture to the end of the scene; `dropped` counts the frames that a newer one replaced
     before the network could see them.
@@ -179,6 +204,7 @@ class Reading:
     scene: Scene
     latency_seconds: float
     dropped: int
+    triggers: tuple[TriggerState, ...] = ()
 
     @property
     def frame(self) -> Frame:

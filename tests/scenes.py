@@ -8,6 +8,7 @@ import numpy as np
 from edge.records import DepthMap, Frame
 
 HEIGHT, WIDTH = 96, 128
+PIXELS = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
 
 
 def room() -> np.ndarray:
@@ -43,8 +44,8 @@ class Camera:
     def __post_init__(self):
         self.random = np.random.default_rng(self.seed)
 
-    def shoot(self, depth: np.ndarray, line: tuple[float, float] | None = None) -> DepthMap:
-        """Return the next frame's depth map; `line` is its scale and shift, else random ones."""
+    def shoot(self, depth, line=None, pixels=None) -> DepthMap:
+        """Return the next frame's depth map; `line` is its scale and shift, else random ones; `pixels` its picture."""
         self.time += 1 / self.fps
         self.sequence += 1
         if line is None:
@@ -56,7 +57,7 @@ class Camera:
             sequence=self.sequence,
             captured_at=self.time,
             wall_time=datetime.now(UTC),
-            pixels=np.zeros((depth.shape[0], depth.shape[1], 3), np.uint8),
+            pixels=PIXELS[: depth.shape[0], : depth.shape[1]] if pixels is None else pixels,
         )
         values = (line[0] * noisy + line[1]).astype(np.float32)
         return DepthMap(frame=frame, inverse_depth=values, inference_seconds=0.05, weights="made")

@@ -90,7 +90,7 @@ def test_predict_writes_a_heatmap_per_picture(tmp_path, photos, capsys):
 
 
 def test_predict_writes_the_formats_asked_for(tmp_path, photos, capsys):
-    """The npy file is the network's own output; png16 and grey hold the picture's size, near = white; json is one line."""
+    """The npy file is the network's own output; png16 and grey have the picture's size; json is one line."""
     out = tmp_path / "out"
     arguments = ["predict", str(photos / "desk.jpg"), "-o", str(out), "--json"]
     assert main([*arguments, "--format", "npy,png16"]) == 0

@@ -41,11 +41,6 @@ ZONES = (
     ZoneScene(name="window", occupied=False, coverage=0.0, surface=0.3),
 )
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER), reason="chromium and chromium-driver are not installed"
-)
-
-
 def made_depth(sequence):
     """Return an invented room: a floor that comes nearer downwards, and something round in front of it."""
     y, x = np.mgrid[0:1:192j, 0:1:256j]
@@ -110,6 +105,8 @@ class FakeBoard:
 def chromium(tmp_path_factory):
     """A browser with an empty profile."""
     options = webdriver.ChromeOptions()
+    assert CHROMIUM, "these tests need chromium: run scripts/test"
+    assert CHROMEDRIVER, "these tests need chromedriver: run scripts/test"
     options.binary_location = CHROMIUM
     for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
         options.add_argument(flag)

@@ -152,8 +152,13 @@ class PlainScene:
         return Scene(depth=depth, state="moving", quality=1.0)
 
 
+class NoTriggers:
+    def update(self, scene):
+        return ()
+
+
 def depth_loop(load, mailbox, consumers=()):
-    loop = DepthLoop(load, PlainScene(), mailbox, threading.Event(), consumers)
+    loop = DepthLoop(load, PlainScene(), NoTriggers(), mailbox, threading.Event(), consumers)
     loop.start()
     return loop
 

@@ -3,6 +3,7 @@
 One section a subsystem. `load` reports every problem of a file at once, each as `file:line: key: problem`.
 """
 
+import os
 from pathlib import Path
 
 import yaml
@@ -11,16 +12,20 @@ from pydantic import ValidationError
 from edge.config.sections import (
     MASKED,
     STREAM,
+    CalibrationSection,
     CameraSection,
     Config,
+    FloorSection,
     HeatmapSection,
     LogSection,
     ModelSection,
     MqttSection,
+    PointSection,
     PublishSection,
     SceneSection,
     Section,
     TlsSection,
+    TriggerSection,
     WebSection,
     ZoneSection,
     mask_credentials,
@@ -32,16 +37,20 @@ from edge.errors import ConfigError
 __all__ = [
     "MASKED",
     "STREAM",
+    "CalibrationSection",
     "CameraSection",
     "Config",
+    "FloorSection",
     "HeatmapSection",
     "LogSection",
     "ModelSection",
     "MqttSection",
+    "PointSection",
     "PublishSection",
     "SceneSection",
     "Section",
     "TlsSection",
+    "TriggerSection",
     "WebSection",
     "ZoneSection",
     "dump",
@@ -49,6 +58,7 @@ __all__ = [
     "mask_credentials",
     "parse",
     "split_address",
+    "state_directory",
 ]
 
 _MAX_BYTES = 100_000
@@ -95,3 +105,11 @@ def dump(config: Config) -> str:
     if config.mqtt.password is not None:
         values["mqtt"]["password"] = MASKED
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def state_directory() -> Path:
+    """Return where the daemon keeps what survives a restart: systemd's $STATE_DIRECTORY, else the user's data."""
+    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if state:
+        return Path(state)
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edge-depth"

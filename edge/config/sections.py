@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -163,6 +163,10 @@ class SceneSection(Section):
     min_step: Annotated[float, _within(0.001, 1)] = 0.08
     min_area: Annotated[float, _within(0.0001, 0.5)] = 0.004
     min_quality: Fraction = 0.3
+    adapt_seconds: Annotated[float, _within(10, 86400)] = 300.0
+    absorb_seconds: Seconds = 1800.0
+    relearn_seconds: Annotated[float, _within(5, 86400)] = 60.0
+    ignore_masks: tuple[Area, ...] = ()
     horizontal_fov_deg: Annotated[float, _within(10, 179)] | None = None
 
 
@@ -171,6 +175,56 @@ class ZoneSection(Section):
 
     name: Id
     polygon: Area
+
+
+class PointSection(Section):
+    """A static point whose distance was measured with a tape."""
+
+    x: Fraction
+    y: Fraction
+    metres: Annotated[float, _within(0.1, 200)]
+
+
+class FloorSection(Section):
+    """The floor as the yardstick: the camera's height above it and its tilt downwards from the horizontal."""
+
+    height_metres: Annotated[float, _within(0.1, 50)]
+    tilt_deg: Annotated[float, _within(-30, 89)]
+    polygon: Area
+
+
+class CalibrationSection(Section):
+    """What turns nearness into metres."""
+
+    points: tuple[PointSection, ...] = ()
+    floor: FloorSection | None = None
+    max_metres: Annotated[float, _within(1, 200)] = 20.0
+
+
+class TriggerSection(Section):
+    """A level that switches when something comes near."""
+
+    name: Id
+    zone: Id | None = None
+    measure: Literal["metres", "nearness"] = "metres"
+    near: Annotated[float, _within(0.01, 200)]
+    clear: Annotated[float, _within(0.01, 200)] | None = None
+    on_delay: Seconds = 0.5
+    off_delay: Seconds = 3.0
+    min_frames: Annotated[int, _within(1, 1000)] = 2
+    min_quality: Fraction = 0.5
+
+    @field_validator("clear")
+    @classmethod
+    def _is_beyond_near(cls, clear: float | None, info: ValidationInfo) -> float | None:
+        near, measure = info.data.get("near"), info.data.get("measure")
+        if clear is None or near is None or measure is None:
+            return clear
+        if measure == "metres" and clear < near:
+            raise ValueError(f"must be at least near, {near:g}: metres grow with the distance")
+        if measure == "nearness" and clear > near:
+            raise ValueError(f"must be at most near, {near:g}: nearness falls with the distance")
+        return clear
 
 
 class HeatmapSection(Section):
@@ -269,12 +323,15 @@ class LogSection(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-def _names_differ(zones: tuple[ZoneSection, ...]) -> tuple[ZoneSection, ...]:
-    names = [zone.name for zone in zones]
+Named = TypeVar("Named", ZoneSection, TriggerSection)
+
+
+def _names_differ(sections: tuple[Named, ...]) -> tuple[Named, ...]:
+    names = [section.name for section in sections]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"names must differ; used more than once: {', '.join(twice)}")
-    return zones
+    return sections
 
 
 class Config(Section):
@@ -286,11 +343,30 @@ class Config(Section):
     model: ModelSection = ModelSection()
     scene: SceneSection = SceneSection()
     zones: Annotated[tuple[ZoneSection, ...], AfterValidator(_names_differ)] = ()
+    calibration: CalibrationSection = CalibrationSection()
+    triggers: Annotated[tuple[TriggerSection, ...], AfterValidator(_names_differ)] = ()
     heatmap: HeatmapSection = HeatmapSection()
     publish: PublishSection = PublishSection()
     mqtt: MqttSection = MqttSection()
     web: WebSection = WebSection()
     log: LogSection = LogSection()
+
+    @field_validator("calibration")
+    @classmethod
+    def _floor_needs_view(cls, calibration: CalibrationSection, info: ValidationInfo) -> CalibrationSection:
+        scene = info.data.get("scene")
+        if calibration.floor is not None and scene is not None and scene.horizontal_fov_deg is None:
+            raise ValueError("floor needs scene.horizontal_fov_deg too, the camera's horizontal field of view")
+        return calibration
+
+    @field_validator("triggers")
+    @classmethod
+    def _zones_exist(cls, triggers: tuple[TriggerSection, ...], info: ValidationInfo) -> tuple[TriggerSection, ...]:
+        known = {zone.name for zone in info.data.get("zones", ())}
+        missing = sorted({trigger.zone for trigger in triggers if trigger.zone is not None} - known)
+        if missing and "zones" in info.data:
+            raise ValueError(f"name zones that do not exist: {', '.join(missing)}; known: {', '.join(sorted(known))}")
+        return triggers
 
 
 def mask_credentials(text: str) -> str:

@@ -1,4 +1,4 @@
-"""From relative inverse depth to a stable scene: alignment, background, regions.
+"""From relative inverse depth to a stable scene: alignment, background, regions, metres.
 
 The network's inverse depth d has a scale and a shift that change from frame to frame (Ranftl et al., arXiv 1907.01341).
 A camera that stands still has a yardstick: its background. Every frame is regressed on the learned reference r,
@@ -6,9 +6,10 @@ d = scale * r + shift, over what was background before, and q = (d - shift) / sc
 Every result is therefore invariant under d -> a*d + b with a > 0.
 """
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from edge.config import SceneSection, ZoneSection
+from edge.config import CalibrationSection, SceneSection, ZoneSection
 from edge.records import DepthMap, Scene
 from edge.scene.moving import MovingScene
 from edge.scene.still import StillScene
@@ -23,6 +24,11 @@ class SceneModel(Protocol):
         """Return the scene of the next frame."""
 
 
-def make_scene(section: SceneSection, zones: tuple[ZoneSection, ...]) -> SceneModel:
+def make_scene(
+    section: SceneSection,
+    zones: tuple[ZoneSection, ...],
+    calibration: CalibrationSection | None = None,
+    saved: Mapping[str, Any] | None = None,
+) -> SceneModel:
     """Return the scene model that the configuration asks for."""
-    return MovingScene(zones) if section.mode == "moving" else StillScene(section, zones)
+    return MovingScene(zones) if section.mode == "moving" else StillScene(section, zones, calibration, saved)

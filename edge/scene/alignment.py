@@ -1,14 +1,16 @@
 """Putting a frame on the reference: robust regression, invariant under the scale and shift that the network chose."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.records import Mask
+from edge.records import Bytes, Mask
 
 Doubles = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.intp]
 
 SIGMA_FLOOR = 0.005  # of the gauge: no pixel is trusted to be quieter
 MAD = 1.4826  # from the median absolute deviation to a standard deviation of the normal distribution
@@ -16,10 +18,11 @@ GOOD_RESIDUAL = 0.25  # of the gauge: an alignment that misses by this much is w
 _GOOD_SUPPORT = 0.5  # the share of the background that has to agree for full quality
 _SAMPLES = 1000  # pixels that vote on the alignment
 _START_SAMPLES = 300  # of these, how many judge a robust start
-_START_PAIRS = 200  # candidate lines; with half the pixels outliers, 1 - 0.75**200 of the starts hold a clean pair
+_START_PAIRS = 100  # candidate lines; with half the pixels outliers, 1 - 0.75**100 of the starts hold a clean pair
 _START_KEEP = 0.5  # least trimmed squares: the half that fits best decides
 _TUKEY = 4.685  # 95 % efficiency at the normal distribution (Huber, Robust Statistics, 1981)
 _ITERATIONS = 8
+_LEAST_CONTRAST = 8  # grey levels of 255 between the darkest and the brightest hundredth: below it nothing is seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,16 @@ class Alignment:
     quality: float
 
 
+def can_see(pixels: Bytes) -> bool:
+    """Return whether a picture, uint8 (H, W, 3), holds anything: a dark, covered or blinded camera's does not.
+
+    The network answers such a picture with a depth map all the same, always the same one.
+    """
+    height, width = pixels.shape[:2]
+    low, high = np.percentile(pixels[:: max(1, height // 48), :: max(1, width // 64)], (1, 99))
+    return bool(high - low >= _LEAST_CONTRAST)
+
+
 def spread(inverse_depth: npt.NDArray[Any], low: float = 2.0, high: float = 98.0) -> tuple[float, float] | None:
     """Return two percentiles of a map, or null where they are one within float precision: the map is flat."""
     bottom, top = np.percentile(inverse_depth, (low, high)).tolist()
@@ -39,41 +52,56 @@ def spread(inverse_depth: npt.NDArray[Any], low: float = 2.0, high: float = 98.0
     return (bottom, top) if top - bottom > 1e-5 * level else None
 
 
-def align(depth: npt.NDArray[Any], reference: Doubles, background: Mask) -> Alignment | None:
+def align(depth: npt.NDArray[Any], reference: npt.NDArray[Any], background: Mask) -> Alignment | None:
     """Regress a frame on the reference over the background, robustly; null where no line with a scale > 0 fits.
 
-    `depth` is (h, w), `reference` float64 (h, w), `background` bool (h, w). This way round because the frame is the
-    noisy one: regressing the reference on the frame would shrink the scale. A robust start (least trimmed squares over
-    pairs of pixels) and then Tukey's biweight leave out what came nearer as well as what went away.
+    `depth` and `reference` are (h, w), `background` bool (h, w). This way round because the frame is the noisy one:
+    regressing the reference on the frame would shrink the scale. A robust start (least trimmed squares over pairs of
+    pixels) and then Tukey's biweight leave out what came nearer as well as what went away.
     """
-    chosen = np.flatnonzero(background)
+    chosen = _chosen(background)
     if chosen.size < _START_SAMPLES:
         return None
-    generator = np.random.default_rng(0)  # the same pixels for every frame of one background: repeatable
-    chosen = generator.choice(chosen, min(_SAMPLES, chosen.size), replace=False)
-    r = reference.ravel()[chosen]
+    r = reference.ravel()[chosen].astype(np.float64)
     d = depth.ravel()[chosen].astype(np.float64)
-    line = _start(r[:_START_SAMPLES], d[:_START_SAMPLES], generator)
+    line = _start(r[:_START_SAMPLES], d[:_START_SAMPLES])
     if line is None:
         return None
     scale, shift, weights = _refine(r, d, *line)
     if scale <= 0:
         return None
-    kept = weights > 0
     errors = np.abs((d - shift) / scale - r)
-    residual = float(MAD * np.median(errors[kept]))
+    residual = float(MAD * np.median(errors[weights > 0]))
     support = float(np.mean(errors < max(3 * residual, 3 * SIGMA_FLOOR)))
     quality = max(0.0, 1 - residual / GOOD_RESIDUAL) * min(1.0, support / _GOOD_SUPPORT)
     return Alignment(scale=scale, shift=shift, residual=residual, quality=quality)
 
 
-def _start(r: Doubles, d: Doubles, generator: np.random.Generator) -> tuple[float, float] | None:
+@lru_cache(maxsize=2)
+def _shuffled(size: int) -> Integers:
+    """Return the pixels of a map in an order that is random, and the same for every frame."""
+    return np.random.default_rng(0).permutation(size)
+
+
+@lru_cache(maxsize=1)
+def _pairs() -> tuple[Integers, Integers]:
+    first, second = np.random.default_rng(1).integers(0, _START_SAMPLES, (2, _START_PAIRS))
+    return first, second
+
+
+def _chosen(background: Mask) -> Integers:
+    """Return up to 1000 pixels of the background, spread over all of it."""
+    flat, order = background.ravel(), _shuffled(background.size)
+    few = order[: 4 * _SAMPLES]
+    chosen = few[flat[few]][:_SAMPLES]
+    return chosen if chosen.size == _SAMPLES else order[flat[order]][:_SAMPLES]
+
+
+def _start(r: Doubles, d: Doubles) -> tuple[float, float] | None:
     """Return the line through two of the points that fits the best half of all, or null."""
-    first, second = generator.integers(0, r.size, (2, _START_PAIRS))
+    first, second = _pairs()
     apart = np.abs(r[first] - r[second]) > 0.1
     first, second = first[apart], second[apart]
-    if not first.size:
-        return None
     scales = (d[first] - d[second]) / (r[first] - r[second])
     shifts = d[first] - scales * r[first]
     scales, shifts = scales[scales > 0], shifts[scales > 0]
@@ -97,8 +125,9 @@ def _refine(r: Doubles, d: Doubles, scale: float, shift: float) -> tuple[float, 
         variance = weights @ (r - r_mean) ** 2
         if variance <= 1e-6 * total:  # what is left has no depth of its own: the line is not determined
             return 0.0, shift, weights
+        before = scale
         scale = float(weights @ ((r - r_mean) * (d - d_mean)) / variance)
         shift = float(d_mean - scale * r_mean)
-        if scale <= 0:
+        if scale <= 0 or abs(scale - before) < 1e-6 * before:
             break
     return scale, shift, weights

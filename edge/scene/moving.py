@@ -4,12 +4,14 @@ import numpy as np
 
 from edge.config import ZoneSection
 from edge.records import DepthMap, Scene, ZoneScene
-from edge.scene.alignment import spread
+from edge.scene.alignment import can_see, spread
 from edge.scene.regions import Zones
+
+_BLIND = "the picture shows no depth: is the lens covered, or is it dark?"
 
 
 class MovingScene:
-    """A camera that moves: no background to hold on to, so only what one frame says of itself."""
+    """A camera that moves: only what one frame says of itself."""
 
     def __init__(self, zones: tuple[ZoneSection, ...]) -> None:
         self._zones = Zones(zones)
@@ -18,14 +20,13 @@ class MovingScene:
         """Return how far each zone stands out: (p95(zone) - median(frame)) / (p90(frame) - p10(frame))."""
         d = depth.inverse_depth.astype(np.float64)
         masks = self._zones.masks(d.shape)
-        ends = spread(d, 10, 90)
+        ends = spread(d, 10, 90) if can_see(depth.frame.pixels) else None
         if ends is None:
-            zones = tuple(ZoneScene(name=name) for name in masks)
-            reason = "the picture shows no depth: is the lens covered, or is it dark?"
-            return Scene(depth=depth, state="moving", quality=0.0, reason=reason, zones=zones)
+            nothing = tuple(ZoneScene(name=name) for name in masks)
+            return Scene(depth=depth, state="moving", quality=0.0, reason=_BLIND, zones=nothing)
         middle = float(np.median(d))
-        prominences = {
-            name: (float(np.percentile(d[mask], 95)) - middle) / (ends[1] - ends[0]) for name, mask in masks.items()
-        }
-        zones = tuple(ZoneScene(name=name, prominence=value) for name, value in prominences.items())
+        zones = tuple(
+            ZoneScene(name=name, prominence=(float(np.percentile(d[mask], 95)) - middle) / (ends[1] - ends[0]))
+            for name, mask in masks.items()
+        )
         return Scene(depth=depth, state="moving", quality=1.0, zones=zones)

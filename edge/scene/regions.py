@@ -1,13 +1,25 @@
-"""What stands out in front of the background, and the zones that it stands in."""
+"""What stands out in front of the background: regions, their zones, their motion."""
 
 import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edge.config import ZoneSection
-from edge.records import Mask, Region, ZoneScene
-from edge.scene.alignment import Doubles
+from edge.records import Box, Mask, Polygon, Region, ZoneScene
+from edge.scene.alignment import MAD, Doubles
+
+Labels = npt.NDArray[np.int32]
+
+_KEEP_AREA = 0.5  # a region that is being followed may shrink to this share of the smallest area before it is gone
+_SLOPE_SECONDS, _SLOPE_FRAMES = 1.0, 5  # a motion is measured over one second or five frames, whichever is longer
+_HISTORY = 64
+_SURFACE_SAMPLES = 8000  # more than that make a percentile slower, not steadier
+_SURE = 2.0  # standard errors that a slope must differ from 0
 
 
 class Zones:
@@ -20,11 +32,12 @@ class Zones:
     def masks(self, shape: tuple[int, ...]) -> dict[str, Mask]:
         """Return {name: bool (h, w)}; a zone smaller than a pixel keeps the pixel that it lies in."""
         if shape not in self._masks:
-            self._masks = {shape: {zone.name: _polygon_mask(zone.polygon, shape) for zone in self._zones}}
+            self._masks = {shape: {zone.name: polygon_mask(zone.polygon, shape) for zone in self._zones}}
         return self._masks[shape]
 
 
-def _polygon_mask(polygon: tuple[tuple[float, float], ...], shape: tuple[int, ...]) -> Mask:
+def polygon_mask(polygon: Polygon, shape: tuple[int, ...]) -> Mask:
+    """Return the pixels, bool (h, w), that a polygon in fractions of the frame covers or touches."""
     height, width = shape
     corners = np.array(polygon) * (width, height) - 0.5
     canvas = np.zeros(shape, np.uint8)
@@ -32,16 +45,144 @@ def _polygon_mask(polygon: tuple[tuple[float, float], ...], shape: tuple[int, ..
     return canvas.astype(bool)
 
 
+@dataclass(slots=True, kw_only=True)
+class Blob:
+    """A connected piece of foreground: `mask` bool (bottom - top, right - left) within `window`, in pixels."""
+
+    mask: Mask
+    window: tuple[slice, slice]
+    area: int
+    track: int = 0
+
+    def box(self, shape: tuple[int, ...]) -> Box:
+        """Return left, top, right, bottom in fractions of the frame."""
+        rows, columns = self.window
+        height, width = shape
+        return columns.start / width, rows.start / height, columns.stop / width, rows.stop / height
+
+    def centroid(self, shape: tuple[int, ...]) -> tuple[float, float]:
+        """Return x, y in fractions of the frame."""
+        rows, columns = np.nonzero(self.mask)
+        x = (float(columns.mean()) + self.window[1].start + 0.5) / shape[1]
+        y = (float(rows.mean()) + self.window[0].start + 0.5) / shape[0]
+        return x, y
+
+    def of(self, values: npt.NDArray[Any], *, eroded: bool = False) -> npt.NDArray[Any]:
+        """Return the values, (n,), of a map under the blob; `eroded` leaves out its rim, where depths are blurred."""
+        mask = self.mask
+        if eroded:
+            inner = cv2.erode(np.pad(mask, 1).astype(np.uint8), np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0
+            mask = inner if inner.any() else mask
+        found: npt.NDArray[Any] = values[self.window][mask]
+        return found
+
+
+class Tracker:
+    """Finds the pieces of foreground and keeps their identity from frame to frame, by overlap."""
+
+    def __init__(self, min_area: float) -> None:
+        self._min_area = min_area
+        self._labels: Labels | None = None
+        self._next = 1
+        self._tracks: dict[int, Track] = {}
+
+    def find(self, near: Mask) -> list[Blob]:
+        """Return the pieces of `near`, bool (h, w), that are large enough, with the tracks that they belong to."""
+        opened = cv2.morphologyEx(near.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
+        least = self._min_area * near.size
+        blobs = [
+            _blob(np.asarray(labels, np.int32), stats[label], label)
+            for label in range(1, count)
+            if stats[label, cv2.CC_STAT_AREA] >= _KEEP_AREA * least
+        ]
+        self._follow(blobs)
+        blobs = [blob for blob in blobs if blob.track or blob.area >= least]
+        for blob in blobs:
+            if not blob.track:
+                blob.track, self._next = self._next, self._next + 1
+        self._remember(blobs, near.shape)
+        return blobs
+
+    def forget(self) -> None:
+        """Let every region begin anew."""
+        self._labels, self._tracks = None, {}
+
+    def track(self, blob: Blob) -> "Track":
+        """Return the past of a blob that was found in this frame."""
+        return self._tracks[blob.track]
+
+    def _follow(self, blobs: list[Blob]) -> None:
+        """Give each blob the track with which it shares most pixels, the largest shares first."""
+        if self._labels is None:
+            return
+        shares = [
+            (int(share), int(track), i)
+            for i, blob in enumerate(blobs)
+            for track, share in zip(*np.unique(blob.of(self._labels), return_counts=True), strict=True)
+            if track
+        ]
+        taken: set[int] = set()
+        for _, track, i in sorted(shares, reverse=True):
+            if track not in taken and not blobs[i].track:
+                blobs[i].track = track
+                taken.add(track)
+
+    def _remember(self, blobs: list[Blob], shape: tuple[int, ...]) -> None:
+        self._tracks = {blob.track: self._tracks.get(blob.track) or Track() for blob in blobs}
+        self._labels = np.zeros(shape, np.int32)
+        for blob in blobs:
+            self._labels[blob.window][blob.mask] = blob.track
+
+
+def _blob(labels: Labels, stats: npt.NDArray[np.int32], label: int) -> Blob:
+    left, top, width, height, area = stats.tolist()
+    window = slice(top, top + height), slice(left, left + width)
+    return Blob(mask=labels[window] == label, window=window, area=area)
+
+
+@dataclass(slots=True)
+class Track:
+    """The past of one region: when it was seen and at which q."""
+
+    seen: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_HISTORY))
+
+    def slope(self, now: float) -> tuple[float, float] | None:
+        """Return dq/dt in 1/s over the last second or five frames, and the q that it holds for: that of their middle.
+
+        The slope is the median of all pairs' (Theil, 1950; Sen, 1968); null below its own error.
+        """
+        recent = [entry for entry in self.seen if entry[0] >= now - _SLOPE_SECONDS]
+        if len(recent) < _SLOPE_FRAMES:
+            recent = list(self.seen)[-_SLOPE_FRAMES:]
+        if len(recent) < _SLOPE_FRAMES:
+            return None
+        t, q = np.array(recent).T
+        i, j = np.triu_indices(t.size, 1)
+        slope = float(np.median((q[j] - q[i]) / np.maximum(t[j] - t[i], 1e-6)))
+        errors = q - slope * t
+        deviation = MAD * float(np.median(np.abs(errors - np.median(errors))))
+        standard_error = deviation / max(1e-9, float(np.sqrt(((t - t.mean()) ** 2).sum())))
+        return (slope, float(np.median(q))) if abs(slope) > _SURE * standard_error else None
+
+
 def zone_scene(name: str, mask: Mask, q: Doubles, foreground: Mask, regions: tuple[Region, ...]) -> ZoneScene:
     """Return the readings of a zone, `mask` bool (h, w), from q and the foreground of the same shape."""
-    touching = [region.nearness for region in regions if name in region.zones]
+    nearest = max((region for region in regions if name in region.zones), key=lambda r: r.nearness, default=None)
     return ZoneScene(
         name=name,
-        occupied=bool(touching),
-        nearness=max(touching, default=None),
+        occupied=nearest is not None,
+        nearness=nearest.nearness if nearest else None,
+        distance_m=nearest.distance_m if nearest else None,
         coverage=float(foreground[mask].mean()),
-        surface=float(np.percentile(q[mask], 99)),
+        surface=surface(q[mask]),
     )
+
+
+def surface(values: Doubles) -> float:
+    """Return the 99th percentile of values, (n,): the nearest surface, whatever single pixels say."""
+    thinned = values[:: max(1, values.size // _SURFACE_SAMPLES)]
+    return float(np.percentile(thinned, 99))
 
 
 def bearing(x: float, fov_deg: float | None) -> float | None:

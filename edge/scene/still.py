@@ -1,156 +1,288 @@
 """A camera that stands still: its background is the yardstick."""
 
 import logging
-import math
+from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
-from edge.config import SceneSection, ZoneSection
-from edge.records import DepthMap, Floats, Mask, Region, Scene, ZoneScene
-from edge.scene.alignment import Alignment, Doubles, align, spread
-from edge.scene.reference import LEARN_FRAMES, Reference, learn
-from edge.scene.regions import Zones, bearing, zone_scene
+from edge.config import CalibrationSection, SceneSection, ZoneSection
+from edge.errors import ConfigError
+from edge.records import DepthMap, Floats, Mask, Region, Scene, SceneState, ZoneScene
+from edge.scene.alignment import Alignment, Doubles, align, can_see, spread
+from edge.scene.metres import Calibration, Metres, calibrate
+from edge.scene.reference import LEARN_FRAMES, Background, Reference, learn
+from edge.scene.regions import Blob, Tracker, Zones, bearing, polygon_mask, surface, zone_scene
 
 logger = logging.getLogger(__name__)
 
 _HOLD_SECONDS = 3.0  # a passing disturbance (a flash, a bus) is not yet a lost scene
+_MOST_FOREGROUND = 0.75  # of the frame: with more in front of it, the background that is left can't be trusted
+_SAME_VIEW_QUALITY = 0.5  # of a new background on the old one, for a calibration to hold for both
+_CORRELATED_PIXELS = 25  # neighbours err together, over about 5 x 5 pixels: so many count as one
+
+_BLIND = "nothing can be seen in the picture: is the lens covered, or is it dark?"
+_HELD = "this frame does not fit the background; the last occupancy is held"
+_LOST = "the background is not to be seen: has the camera been moved, covered, or the light gone out?"
+_STALE = "the view has changed since the camera was calibrated: calibrate it again to have metres"
 
 
 class StillScene:
-    """A camera that stands still: learns its background, then reads every frame against it."""
+    """A camera that stands still: learns its background, then reads every frame against it.
 
-    def __init__(self, section: SceneSection, zones: tuple[ZoneSection, ...]) -> None:
+    `saved` is what `saved()` returned in an earlier run; where it fits picture and weights, nothing is learned anew.
+    """
+
+    def __init__(
+        self,
+        section: SceneSection,
+        zones: tuple[ZoneSection, ...],
+        calibration: CalibrationSection | None = None,
+        saved: Mapping[str, Any] | None = None,
+    ) -> None:
         self._section = section
+        self._calibration_section = calibration or CalibrationSection()
+        self._saved = saved
         self._zones = Zones(zones)
+        self._tracker = Tracker(section.min_area)
         self._occupied: dict[str, bool | None] = {zone.name: None for zone in zones}
+        self._background: Background | None = None
+        self._calibration: Calibration | None = None
+        self._stale = False
         self._frames: list[Floats] = []
-        self._started_at = 0.0
-        self._reference: Reference | None = None
-        self._background: Mask | None = None
-        self._good_at = -math.inf
+        self._learning_since = 0.0
+        self._steady: tuple[Floats, float] | None = None
+        self._good_at = 0.0
+        self._last_at: float | None = None
 
-    def update(self, depth: DepthMap) -> Scene:
-        """Return the scene of the next frame: learning, tracking or lost."""
-        d = depth.inverse_depth
-        if self._reference is not None and self._reference.median.shape != d.shape:
-            logger.info("scene: the picture's shape changed to %dx%d; learning anew", d.shape[1], d.shape[0])
-            self.relearn()
-        if self._reference is None:
-            return self._learn(depth)
-        return self._track(depth, self._reference)
+    @property
+    def reference(self) -> Reference | None:
+        """The background as it was learned, or null while there is none."""
+        return self._background.reference if self._background else None
+
+    def saved(self) -> dict[str, Any] | None:
+        """Return what has to be kept for the next start, as plain values and arrays; null while nothing is learned."""
+        if self._background is None:
+            return None
+        return {**self._background.saved(), "stale": self._stale, "calibration": self._calibration_key()}
 
     def relearn(self) -> None:
         """Forget the background and learn it anew."""
-        self._reference = self._background = None
+        self._background = self._calibration = self._steady = None
         self._frames = []
         self._occupied = dict.fromkeys(self._occupied)
+        self._tracker.forget()
+
+    def update(self, depth: DepthMap) -> Scene:
+        """Return the scene of the next frame: learning, tracking or lost."""
+        if self._last_at is None:
+            self._good_at = depth.frame.captured_at
+            self._restore(depth)
+        reference = self.reference
+        if reference and (reference.median.shape, reference.weights) != (depth.inverse_depth.shape, depth.weights):
+            logger.info("scene: the picture's shape or the weights have changed; learning anew")
+            self.relearn()
+        scene = self._learn(depth) if self._background is None else self._track(depth, self._background)
+        self._last_at = depth.frame.captured_at
+        return scene
+
+    def _restore(self, depth: DepthMap) -> None:
+        if self._saved is None:
+            return
+        background = Background.restore(self._saved, self._section, self._counted(depth.inverse_depth.shape))
+        if background is None or background.reference.weights != depth.weights:
+            logger.info("scene: the saved background is of another picture or other weights; learning anew")
+            return
+        self._stale = bool(self._saved.get("stale")) and self._saved.get("calibration") == self._calibration_key()
+        self._use(background, depth)
+        logger.info("scene: goes on with the background learned at %s", background.reference.learned_at)
+
+    def _calibration_key(self) -> str:
+        return self._calibration_section.model_dump_json()
+
+    def _counted(self, shape: tuple[int, ...]) -> Mask:
+        """Return the pixels, bool (h, w), that are not ignored."""
+        counted = np.ones(shape, bool)
+        for polygon in self._section.ignore_masks:
+            counted &= ~polygon_mask(polygon, shape)
+        return counted
+
+    def _use(self, background: Background, depth: DepthMap) -> None:
+        self._background = background
+        self._calibration = None
+        if self._stale:
+            logger.warning("scene: %s", _STALE)
+            return
+        reference = background.reference
+        height, width = depth.frame.pixels.shape[:2]
+        try:
+            self._calibration = calibrate(
+                self._calibration_section,
+                reference.median,
+                reference.sigma,
+                self._section.horizontal_fov_deg,
+                height / width,
+            )
+        except ConfigError as error:
+            logger.error("no metres: %s", error)
 
     def _learn(self, depth: DepthMap) -> Scene:
         d, now = depth.inverse_depth, depth.frame.captured_at
-        if spread(d) is None:
-            return self._unknown(depth, "learning", "the picture shows no depth: is the lens covered, or is it dark?")
+        if spread(d) is None or not can_see(depth.frame.pixels):
+            return self._unknown(depth, "learning", _BLIND)
         if not self._frames or self._frames[0].shape != d.shape:
-            self._frames, self._started_at = [], now
+            self._frames, self._learning_since = [], now
         self._frames.append(d)
-        progress = min(1.0, (now - self._started_at) / self._section.learn_seconds)
+        progress = min(1.0, (now - self._learning_since) / self._section.learn_seconds)
         if progress < 1 or len(self._frames) < LEARN_FRAMES[0]:
             if len(self._frames) > LEARN_FRAMES[1]:  # keep both ends and thin what lies between
                 self._frames = self._frames[::2]
             return self._unknown(depth, "learning", "the background is being learned", progress=progress)
-        self._reference = learn(self._frames, now)
+        reference = learn(self._frames, depth.frame.wall_time, depth.weights)
         self._frames = []
-        if self._reference is None:
+        if reference is None:
             return self._unknown(depth, "learning", "the frames have no common background; learning again")
         logger.info("scene: background learned")
-        self._background = np.ones(d.shape, bool)
+        background = Background(reference, self._section, self._counted(d.shape))
+        self._use(background, depth)
         self._good_at = now
-        return self._track(depth, self._reference)
+        return self._track(depth, background)
 
-    def _track(self, depth: DepthMap, reference: Reference) -> Scene:
+    def _track(self, depth: DepthMap, background: Background) -> Scene:
         now = depth.frame.captured_at
-        fit = align(depth.inverse_depth, reference.median, self._trusted(depth.inverse_depth.shape))
+        fit = background.fit(depth.inverse_depth) if can_see(depth.frame.pixels) else None
         if fit is None or fit.quality < self._section.min_quality:
-            return self._disturbed(depth, fit, reference)
-        if now - self._good_at >= _HOLD_SECONDS:
-            logger.info("scene: background found again")
-        self._good_at = now
+            return self._disturbed(depth, fit, background)
         q = (depth.inverse_depth.astype(np.float64) - fit.shift) / fit.scale
-        labels, count = self._foreground(q, reference)
+        near = background.stands_out(q)
+        if np.count_nonzero(near) > _MOST_FOREGROUND * near.size:
+            return self._disturbed(depth, fit, background)
+        if self._steady is not None:
+            logger.info("scene: background found again")
+            self._steady = None
+        self._good_at = now
+        blobs = self._tracker.find(near)
+        foreground = np.zeros(near.shape, bool)
+        for blob in blobs:
+            foreground[blob.window] |= blob.mask
+        scene = self._scene(depth, fit, background, q, blobs, foreground)
+        background.follow(q, foreground, now - (now if self._last_at is None else self._last_at))
+        return scene
+
+    def _scene(
+        self, depth: DepthMap, fit: Alignment, background: Background, q: Doubles, blobs: list[Blob], foreground: Mask
+    ) -> Scene:
         masks = self._zones.masks(q.shape)
-        regions = tuple(self._region(q, labels == label, masks) for label in range(1, count + 1))
-        self._background = cv2.dilate((labels > 0).astype(np.uint8), np.ones((5, 5), np.uint8)) == 0
-        zones = tuple(zone_scene(name, mask, q, labels > 0, regions) for name, mask in masks.items())
+        sigma = background.sigma
+        regions = tuple(self._region(depth, fit, blob, q, sigma, masks) for blob in blobs)
+        zones = tuple(zone_scene(name, mask, q, foreground, regions) for name, mask in masks.items())
         self._occupied = {zone.name: zone.occupied for zone in zones}
         return Scene(
             depth=depth,
             state="tracking",
             quality=fit.quality,
+            reason=_STALE if self._stale else None,
             aligned=q.astype(np.float32),
             scale=fit.scale,
             shift=fit.shift,
             residual=fit.residual,
-            background_age_seconds=now - reference.learned_at,
-            surface=float(np.percentile(q, 99)),
+            background_age_seconds=self._age(depth, background),
+            surface=surface(q.ravel()),
             regions=regions,
             zones=zones,
         )
 
-    def _trusted(self, shape: tuple[int, ...]) -> Mask:
-        """Return the pixels that were background before; all of them when too few were."""
-        if self._background is None or self._background.mean() < 0.1:
-            return np.ones(shape, bool)
-        return self._background
+    def _region(
+        self, depth: DepthMap, fit: Alignment, blob: Blob, q: Doubles, sigma: Doubles, masks: dict[str, Mask]
+    ) -> Region:
+        """Return the reading of one blob.
 
-    def _foreground(self, q: Doubles, reference: Reference) -> tuple[npt.NDArray[np.int32], int]:
-        """Return labels, int32 (h, w), 1..n for what stands out in front of the reference, and n."""
-        step = np.maximum(self._section.noise_factor * reference.sigma, self._section.min_step)
-        near = (q - reference.median > step).astype(np.uint8)
-        opened = cv2.morphologyEx(near, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
-        large = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= self._section.min_area * q.size) + 1
-        renumber = np.zeros(count, np.int32)
-        renumber[large] = np.arange(1, large.size + 1)
-        return renumber[labels], int(large.size)
-
-    def _region(self, q: Doubles, mask: Mask, zones: dict[str, Mask]) -> Region:
-        height, width = q.shape
-        rows, columns = np.nonzero(mask)
-        x, y = (float(columns.mean()) + 0.5) / width, (float(rows.mean()) + 0.5) / height
+        Nearness is a high percentile, since it asks for the nearest part; distance is the median without the rim:
+        percentiles of noise are biased.
+        """
+        inside = blob.of(q, eroded=True)
+        middle = float(np.median(inside))
+        noise = max(float(np.median(blob.of(sigma))), fit.residual)
+        error = 1.2533 * noise / max(1.0, inside.size / _CORRELATED_PIXELS) ** 0.5  # sqrt(pi/2): of a median
+        x, y = blob.centroid(q.shape)
+        metres = self._calibration.measure(middle, error, x, y) if self._calibration else Metres(distance_m=None)
+        track = self._tracker.track(blob)
+        track.seen.append((depth.frame.captured_at, middle))
+        speed, contact = self._motion(middle, metres, track.slope(depth.frame.captured_at))
         return Region(
-            nearness=float(np.percentile(q[mask], 95)),
-            box=(
-                float(columns.min()) / width,
-                float(rows.min()) / height,
-                float(columns.max() + 1) / width,
-                float(rows.max() + 1) / height,
-            ),
+            nearness=float(np.percentile(blob.of(q), 95)),
+            box=blob.box(q.shape),
             centroid=(x, y),
-            area=float(mask.mean()),
-            zones=tuple(name for name, zone in zones.items() if bool((mask & zone).any())),
+            area=blob.area / q.size,
+            zones=tuple(name for name, mask in masks.items() if bool((mask[blob.window] & blob.mask).any())),
             bearing_deg=bearing(x, self._section.horizontal_fov_deg),
+            distance_m=metres.distance_m,
+            uncertainty_m=metres.uncertainty_m,
+            far=metres.far,
+            extrapolated=metres.extrapolated,
+            track=blob.track,
+            speed_mps=speed,
+            contact_s=contact,
         )
 
-    def _disturbed(self, depth: DepthMap, fit: Alignment | None, reference: Reference) -> Scene:
-        """Return the scene of a frame that does not fit: held for a moment, then lost."""
+    def _motion(self, q: float, metres: Metres, slope: tuple[float, float] | None) -> tuple[float | None, float | None]:
+        """Return the speed of approach in m/s and the time to contact in s, from u = 1/Z: -dZ/dt = du/dt / u^2."""
+        line = self._calibration
+        if line is None or metres.distance_m is None or slope is None:
+            return None, None
+        now, then = line.a * q + line.b, line.a * slope[1] + line.b
+        if then <= 0:
+            return None, None
+        speed = metres.distance_m * now * line.a * slope[0] / then**2  # distance * u is the ray's length per depth
+        return speed, metres.distance_m / speed if speed > 0 else None
+
+    def _disturbed(self, depth: DepthMap, fit: Alignment | None, background: Background) -> Scene:
+        """Return the scene of a frame that does not fit: held for a moment, then lost, learned anew when it stays."""
         now = depth.frame.captured_at
-        before = now - self._good_at
-        quality = fit.quality if fit else 0.0
-        age = now - reference.learned_at
-        if before < _HOLD_SECONDS:
-            reason = "this frame does not fit the background; the last occupancy is held"
-            return self._unknown(depth, "tracking", reason, quality=quality, age=age)
-        if any(occupied is not None for occupied in self._occupied.values()):
-            self._occupied = dict.fromkeys(self._occupied)
-        reason = "the background is not to be seen: has the camera been moved, covered, or the light gone out?"
+        quality = min(fit.quality, self._section.min_quality) if fit else 0.0
+        age = self._age(depth, background)
+        if now - self._good_at < _HOLD_SECONDS:
+            return self._unknown(depth, "tracking", _HELD, quality=quality, age=age)
+        self._tracker.forget()
+        self._occupied = dict.fromkeys(self._occupied)
+        if self._is_steady(depth):
+            logger.info("scene: the view has changed and stays so; learning it anew")
+            before = background.reference
+            self.relearn()
+            self._check_view(depth.inverse_depth, before)
+            return self._learn(depth)
+        reason = _LOST if can_see(depth.frame.pixels) else _BLIND
         return self._unknown(depth, "lost", reason, quality=quality, age=age)
+
+    def _is_steady(self, depth: DepthMap) -> bool:
+        """Return whether the lost scene has shown the same view for `relearn_seconds`."""
+        d, now = depth.inverse_depth, depth.frame.captured_at
+        if spread(d) is None or not can_see(depth.frame.pixels):
+            self._steady = None
+            return False
+        if self._steady is not None and self._steady[0].shape == d.shape:
+            fit = align(d, _unit(self._steady[0]), np.ones(d.shape, bool))
+            if fit is not None and fit.quality >= _SAME_VIEW_QUALITY:
+                return now - self._steady[1] >= self._section.relearn_seconds
+        if self._steady is None:
+            logger.warning("scene lost: %s", _LOST)
+        self._steady = d, now
+        return False
+
+    def _check_view(self, d: Floats, before: Reference) -> None:
+        """Note that a calibration no longer holds when the new view is another one than that which it was made for."""
+        configured = bool(self._calibration_section.points or self._calibration_section.floor)
+        fit = align(d, before.median, np.ones(d.shape, bool)) if d.shape == before.median.shape else None
+        if configured and (fit is None or fit.quality < _SAME_VIEW_QUALITY):
+            self._stale = True
+
+    def _age(self, depth: DepthMap, background: Background) -> float:
+        return (depth.frame.wall_time - background.reference.learned_at).total_seconds()
 
     def _unknown(
         self,
         depth: DepthMap,
-        state: Any,
+        state: SceneState,
         reason: str,
         *,
         quality: float = 0.0,
@@ -166,3 +298,10 @@ class StillScene:
             background_age_seconds=age,
             zones=tuple(ZoneScene(name=name, occupied=value) for name, value in self._occupied.items()),
         )
+
+
+def _unit(d: Floats) -> Floats:
+    """Return a map in a gauge of its own, p2 = 0 and p98 = 1; it must not be flat."""
+    ends = spread(d)
+    assert ends is not None
+    return np.asarray((d - ends[0]) / (ends[1] - ends[0]), np.float32)
