@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from edge.config import PublishSection
-from edge.records import Message, Reading, Region, Scene, ZoneScene
+from edge.records import Message, Reading, Region, TriggerState, ZoneScene
 from edge.topics import Topics
 
 SCHEMA = 1
+
+_SWITCHED = {True: b"ON", False: b"OFF", None: b"None"}
 
 CameraStatus = Literal["online", "reconnecting", "offline", "disabled"]
 
@@ -21,7 +23,8 @@ def state_json(reading: Reading) -> dict[str, Any]:
     """Return the whole reading as JSON values; what is not known is null.
 
     Fractions and nearness have 4 decimals, metres 3, degrees and milliseconds 1. `time` is when the frame was captured.
-    `zone_order` names the zones of a moving camera, the most prominent first, and is empty with a still one.
+    `zone_order` names the zones of a moving camera, the most prominent first, and is empty with a still one. The level
+    of a trigger is in its own measure, with 3 decimals.
     """
     scene = reading.scene
     return {
@@ -41,6 +44,7 @@ def state_json(reading: Reading) -> dict[str, Any]:
         "surface": _rounded(scene.surface),
         "zone_order": list(scene.zone_order),
         "zones": {zone.name: _zone_json(zone) for zone in scene.zones},
+        "triggers": {trigger.name: _trigger_json(trigger) for trigger in reading.triggers},
         "latency_ms": _rounded(reading.latency_seconds * 1000, 1),
         "dropped": reading.dropped,
     }
@@ -70,6 +74,10 @@ def _zone_json(zone: ZoneScene) -> dict[str, Any]:
     }
 
 
+def _trigger_json(trigger: TriggerState) -> dict[str, Any]:
+    return {"on": trigger.on, "level": _rounded(trigger.level, 3), "reason": trigger.reason}
+
+
 def state_message(topics: Topics, reading: Reading) -> Message:
     """Return the whole reading for its topic."""
     return Message(topic=topics.named("state"), payload=encode(state_json(reading)))
@@ -91,8 +99,7 @@ def nearest_messages(topics: Topics, reading: Reading) -> list[Message]:
 
 def occupancy_message(topics: Topics, zone: ZoneScene) -> Message:
     """Return whether something stands in the zone: `ON`, `OFF` or, while nobody can know, `None`."""
-    text = {True: b"ON", False: b"OFF", None: b"None"}[zone.occupied]
-    return Message(topic=topics.zone_occupancy(zone.name), payload=text, qos=1, retain=True)
+    return Message(topic=topics.zone_occupancy(zone.name), payload=_SWITCHED[zone.occupied], qos=1, retain=True)
 
 
 def zone_message(topics: Topics, zone: ZoneScene, since: datetime) -> Message:
@@ -107,6 +114,11 @@ def zone_message(topics: Topics, zone: ZoneScene, since: datetime) -> Message:
         "since": utc(since),
     }
     return Message(topic=topics.zone_state(zone.name), payload=encode(values))
+
+
+def trigger_message(topics: Topics, state: TriggerState) -> Message:
+    """Return whether the trigger is on: `ON`, `OFF` or, while nothing was ever known of it, `None`."""
+    return Message(topic=topics.trigger(state.name), payload=_SWITCHED[state.on], qos=1, retain=True)
 
 
 def camera_message(topics: Topics, status: CameraStatus) -> Message:
@@ -191,8 +203,8 @@ class ReadingPublisher:
     """Decides which messages of a reading are due.
 
     The reading's topics come together and each zone's alone, as `publish` in the configuration says: at most every
-    `min_interval` seconds, at least every `heartbeat` seconds, in between on a change. Occupancy comes on a change
-    only, and at once.
+    `min_interval` seconds, at least every `heartbeat` seconds, in between on a change. Occupancy and triggers come on a
+    change only, and at once.
     """
 
     def __init__(self, section: PublishSection, topics: Topics) -> None:
@@ -201,13 +213,22 @@ class ReadingPublisher:
         self._gate = _Gate(section)
         self._zone_gates: dict[str, _Gate] = {}
         self._occupancy: dict[str, tuple[bool | None, datetime]] = {}
+        self._triggers: dict[str, Message] = {}
 
     def messages(self, reading: Reading, now: float) -> list[Message]:
         """Return the messages that are due `now`, in monotonic seconds."""
-        found = [message for zone in reading.scene.zones for message in self._zone(zone, reading, now)]
-        if self._gate.is_due(now, *_what_matters(reading.scene)):
+        found = [message for state in reading.triggers for message in self._trigger(state)]
+        found += [message for zone in reading.scene.zones for message in self._zone(zone, reading, now)]
+        if self._gate.is_due(now, *_what_matters(reading)):
             found += [state_message(self._topics, reading), *nearest_messages(self._topics, reading)]
         return found
+
+    def _trigger(self, state: TriggerState) -> list[Message]:
+        message = trigger_message(self._topics, state)
+        if message == self._triggers.get(state.name):
+            return []
+        self._triggers[state.name] = message
+        return [message]
 
     def _zone(self, zone: ZoneScene, reading: Reading, now: float) -> list[Message]:
         found = []
@@ -221,8 +242,13 @@ class ReadingPublisher:
         return found
 
 
-def _what_matters(scene: Scene) -> tuple[tuple[object, ...], tuple[float | None, ...]]:
+def _what_matters(reading: Reading) -> tuple[tuple[object, ...], tuple[float | None, ...]]:
     """Return the facts and the levels whose change makes a reading worth sending before its heartbeat."""
+    scene = reading.scene
     nearness = scene.nearest.nearness if scene.nearest else None
-    facts = (scene.state, tuple((zone.name, zone.occupied) for zone in scene.zones))
+    facts = (
+        scene.state,
+        tuple((zone.name, zone.occupied) for zone in scene.zones),
+        tuple((trigger.name, trigger.on) for trigger in reading.triggers),
+    )
     return facts, (scene.quality, nearness, *(zone.prominence for zone in scene.zones))

@@ -9,6 +9,8 @@ import numpy as np
 from edge.errors import PictureError
 from edge.records import Bytes
 
+# What a picture's name ends in, in small letters.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_PIXELS = 64_000_000
 _MAX_BYTES = 256 * 2**20
 # A marker of a JPEG, found in the compressed data too: there 0xFF is followed by 0 or by a restart marker (D0..D7).

@@ -20,7 +20,7 @@ T = TypeVar("T")
 CameraStatus = Literal["online", "reconnecting", "offline"]
 
 # What each step may take before its thread counts as hung; systemd's watchdog then restarts the daemon.
-_OPEN_SECONDS = 60.0
+_OPEN_SECONDS = 60.0  # and camera.timeout
 _READ_MARGIN_SECONDS = 15.0
 _LOAD_SECONDS = 300.0
 _INFERENCE_SECONDS = 120.0
@@ -174,49 +174,47 @@ class CaptureLoop(Worker):
         self.status: CameraStatus = "offline"
         self.tried = threading.Event()
         self.reconnects = 0
+        self._failures = 0  # since the last frame
 
     def work(self) -> None:
         """Open, read, and after a loss open again, until the daemon stops or a finite source ends."""
-        failures = 0
         try:
             while not self._stopping.is_set():
                 try:
-                    failures = self._read_until_lost(failures)
+                    self._read_until_lost()
                 except EndOfCamera as end:
-                    logger.info("camera %s: %s", self._camera.name, end)
+                    logger.info("camera: %s", end)
                     return
                 except CameraError as error:
-                    failures += 1
-                    self._lost(error, failures)
+                    self._failures += 1
+                    self._lost(error)
         finally:
             self._mailbox.close()
             self.tried.set()
-            self._set_status("offline", "stopped")
+            self._set_status("offline", f"{self._camera.name}: stopped")
 
-    def _read_until_lost(self, failures: int) -> int:
-        """Read frames until the daemon stops; return the failures since the last frame."""
+    def _read_until_lost(self) -> None:
         try:
-            self.expect(_OPEN_SECONDS)
+            self.expect(_OPEN_SECONDS + self._timeout)
             self._camera.open()
             while not self._stopping.is_set():
                 self.expect(self._timeout + _READ_MARGIN_SECONDS)
                 self._mailbox.put(self._camera.read())
-                failures = 0
-                self._set_status("online", "frames arrive")
+                self._failures = 0
+                self._set_status("online", f"{self._camera.name}: frames arrive")
                 self.tried.set()
-            return failures
         finally:
             self.expect(_OPEN_SECONDS)
             self._camera.close()
 
-    def _lost(self, error: CameraError, failures: int) -> None:
+    def _lost(self, error: CameraError) -> None:
         self._set_status("reconnecting", str(error))
         self.tried.set()
         most = self._camera.max_failed_opens
-        if most is not None and failures > most:
+        if most is not None and self._failures > most:
             raise error
         low, high = self._backoff
-        seconds = min(high, low * 2.0 ** min(failures - 1, 16)) * random.uniform(0.75, 1.0)  # noqa: S311 - no secret
+        seconds = min(high, low * 2.0 ** min(self._failures - 1, 16)) * random.uniform(0.75, 1.0)  # noqa: S311 - no secret
         self.expect(seconds + _READ_MARGIN_SECONDS)
         self.reconnects += 1
         self._stopping.wait(seconds)
@@ -226,7 +224,7 @@ class CaptureLoop(Worker):
             return
         self.status = status
         level = logging.WARNING if status == "reconnecting" else logging.INFO
-        logger.log(level, "camera %s: %s: %s", self._camera.name, status, reason)
+        logger.log(level, "camera %s: %s", status, reason)
         self._on_status(status, reason)
 
 

@@ -43,3 +43,7 @@ class Topics:
     def zone_state(self, zone: str) -> str:
         """Return the topic with the readings of `zone`."""
         return f"{self.root}/zone/{zone}/state"
+
+    def trigger(self, trigger: str) -> str:
+        """Return the topic that says whether `trigger` is on."""
+        return f"{self.root}/trigger/{trigger}"

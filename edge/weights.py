@@ -8,7 +8,6 @@ made to run code even with `weights_only=True`: CVE-2026-24747).
 import hashlib
 import io
 import math
-import os
 import pickle
 import pickletools
 import zipfile
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from edge.config import state_directory
 from edge.errors import WeightsError
 from edge.records import Architecture
 
@@ -79,11 +79,7 @@ class WeightsInfo:
 
 def directory() -> Path:
     """Return where weights that the user brought lie: `weights` in the daemon's state directory."""
-    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    if state:
-        return Path(state) / "weights"
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "edge-depth" / "weights"
+    return state_directory() / "weights"
 
 
 def path_of(facts: WeightsFacts) -> Path:

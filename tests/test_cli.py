@@ -123,15 +123,25 @@ def test_predict_goes_on_after_a_bad_picture(tmp_path, photos, capsys):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["c-good.jpg"]
 
 
-@pytest.mark.parametrize("level", [0, 255])
-def test_predict_of_a_single_pixel_is_flat_and_says_so(tmp_path, capsys, level):
-    """A black or white 1x1 picture has a heatmap and, where nothing is to be seen, a reason instead of numbers."""
+def test_predict_of_a_single_pixel_says_what_is_needed(tmp_path, capsys):
+    """A 1x1 picture has no depth: the size that is needed is told, the status is 65 and nothing is written."""
     path = tmp_path / "one.png"
-    cv2.imwrite(str(path), np.full((1, 1, 3), level, np.uint8))
+    cv2.imwrite(str(path), np.full((1, 1, 3), 99, np.uint8))
+    assert main(["predict", str(path), "-o", str(tmp_path / "out")]) == 65
+    assert "has 1 x 1 pixels; depth needs 32 x 32 at least" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_predict_of_a_black_or_white_picture_says_that_nothing_is_seen(tmp_path, capsys, level):
+    """All black or all white has a heatmap and a reason, and no numbers: the network would answer even so."""
+    path = tmp_path / "plain.png"
+    cv2.imwrite(str(path), np.full((120, 160, 3), level, np.uint8))
     assert main(["predict", str(path), "-o", str(tmp_path / "out"), "--json"]) == 0
     reading = json.loads(capsys.readouterr().out)
-    assert (reading["reason"] is None) == all(value is not None for value in reading["prominence"].values())
-    assert (tmp_path / "out" / "one.jpg").exists()
+    assert "covered, or is it dark" in reading["reason"]
+    assert set(reading["prominence"].values()) == {None}
+    assert (tmp_path / "out" / "plain.jpg").exists()
 
 
 def test_predict_never_overwrites_a_picture(tmp_path, photos, capsys):

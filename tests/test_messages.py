@@ -20,9 +20,10 @@ from edge.messages import (
     nearest_messages,
     state_json,
     state_message,
+    trigger_message,
     utc,
 )
-from edge.records import DepthMap, Frame, Message, Reading, Region, Scene, ZoneScene
+from edge.records import DepthMap, Frame, Message, Reading, Region, Scene, TriggerState, ZoneScene
 from edge.topics import Topics
 
 TOPICS = Topics("edge-depth", "hall")
@@ -33,11 +34,11 @@ EMPTY_DOOR = ZoneScene(name="door", occupied=False, coverage=0.0, surface=0.4)
 TAKEN_DOOR = ZoneScene(name="door", occupied=True, nearness=0.81234, coverage=0.6, surface=0.9)
 
 
-def make_reading(at: datetime = NOON, **scene: Any) -> Reading:
+def make_reading(at: datetime = NOON, triggers: tuple[TriggerState, ...] = (), **scene: Any) -> Reading:
     frame = Frame(sequence=7, captured_at=1.0, wall_time=at, pixels=np.zeros((4, 4, 3), np.uint8))
     depth = DepthMap(frame=frame, inverse_depth=np.ones((2, 2), np.float32), inference_seconds=0.2, weights="starter")
     values = {"state": "tracking", "quality": 0.9, "zones": (EMPTY_DOOR,)} | scene
-    return Reading(scene=Scene(depth=depth, **values), latency_seconds=0.28764, dropped=3)
+    return Reading(scene=Scene(depth=depth, **values), latency_seconds=0.28764, dropped=3, triggers=triggers)
 
 
 def make_publisher(**section: float) -> ReadingPublisher:
@@ -59,7 +60,10 @@ def payload_of(messages: list[Message], topic: str) -> bytes:
 def test_a_tracked_person_in_full():
     """The state of a calibrated camera that sees somebody is this document."""
     person = replace(PERSON, distance_m=2.34567, uncertainty_m=0.12345, bearing_deg=-12.34)
-    reading = make_reading(regions=(person,), zones=(TAKEN_DOOR,), surface=0.95, background_age_seconds=61.26)
+    triggers = (TriggerState(name="visitor", on=True, level=2.34567, changed=True),)
+    reading = make_reading(
+        regions=(person,), zones=(TAKEN_DOOR,), surface=0.95, background_age_seconds=61.26, triggers=triggers
+    )
     assert state_json(reading) == {
         "schema": 1,
         "sequence": 7,
@@ -83,6 +87,7 @@ def test_a_tracked_person_in_full():
         "zones": {
             "door": {"occupied": True, "nearness": 0.8123, "coverage": 0.6, "surface": 0.9, "prominence": None},
         },
+        "triggers": {"visitor": {"on": True, "level": 2.346, "reason": None}},
         "latency_ms": 287.6,
         "dropped": 3,
     }
@@ -108,6 +113,20 @@ def test_a_moving_camera_orders_its_zones():
     assert state["mode"] == "moving"
     assert state["zone_order"] == ["right", "left"]
     assert state["zones"]["right"]["prominence"] == 1.4
+
+
+def test_a_frozen_trigger_says_why():
+    """A trigger that nothing is known of is null, and the reason is in words."""
+    state = TriggerState(name="visitor", on=None, reason="the background is being learned")
+    expected = {"visitor": {"on": None, "level": None, "reason": "the background is being learned"}}
+    assert expected == state_json(make_reading(triggers=(state,)))["triggers"]
+
+
+@pytest.mark.parametrize(("on", "payload"), [(True, b"ON"), (False, b"OFF"), (None, b"None")])
+def test_a_trigger_is_a_retained_word(on: bool | None, payload: bytes):
+    """ON, OFF or, while nothing is known, None."""
+    expected = Message(topic=ROOT + "trigger/visitor", payload=payload, qos=1, retain=True)
+    assert expected == trigger_message(TOPICS, TriggerState(name="visitor", on=on))
 
 
 def test_the_nearest_region_as_plain_numbers():
@@ -194,6 +213,7 @@ def test_a_still_scene_is_repeated_with_the_heartbeat():
         ({"regions": (PERSON,)}, ["state", "nearest", "nearest_m"]),
         ({"quality": 0.84}, ["state", "nearest", "nearest_m"]),
         ({"state": "lost"}, ["state", "nearest", "nearest_m"]),
+        ({"triggers": (TriggerState(name="t", on=True),)}, ["trigger/t", "state", "nearest", "nearest_m"]),
         ({"zones": (replace(EMPTY_DOOR, surface=0.46),)}, ["zone/door/state"]),
         ({"zones": (replace(EMPTY_DOOR, prominence=1.0),)}, ["zone/door/state", "state", "nearest", "nearest_m"]),
         ({"quality": 0.86}, []),
@@ -239,6 +259,17 @@ def test_occupancy_is_sent_at_once_on_every_change():
         messages = publisher.messages(make_reading(zones=(zone,)), 0.1 * step)
         sent += [message.payload for message in messages if message.topic.endswith("occupancy")]
     assert sent == [b"ON", b"OFF", b"None", b"ON"]
+
+
+def test_triggers_are_sent_at_once_on_every_change():
+    """The first state, unknown included, and each change come without waiting; a new level alone is no change."""
+    publisher, sent = make_publisher(min_interval=5.0), []
+    for step, (on, level) in enumerate([(None, None), (False, 3.0), (False, 1.0), (True, 1.0), (True, 0.8), (True, 3)]):
+        states = (TriggerState(name="visitor", on=on, level=level), TriggerState(name="other", on=False))
+        sent.append(publisher.messages(make_reading(triggers=states), 0.1 * step))
+    firsts = [(message.topic.removeprefix(ROOT), message.payload) for message in sent[0][:2]]
+    assert [("trigger/visitor", b"None"), ("trigger/other", b"OFF")] == firsts
+    assert [[b"OFF"], [], [b"ON"], [], []] == [[message.payload for message in each] for each in sent[1:]]
 
 
 def test_since_is_when_the_occupancy_changed():

@@ -113,10 +113,10 @@ def test_a_lost_camera_is_opened_again_and_told_once_per_change():
     loop.finish(WAIT)
     assert told == [
         ("reconnecting", "not there"),
-        ("online", "frames arrive"),
+        ("online", "fake: frames arrive"),
         ("reconnecting", "no frame"),
-        ("online", "frames arrive"),
-        ("offline", "stopped"),
+        ("online", "fake: frames arrive"),
+        ("offline", "fake: stopped"),
     ]
     assert loop.reconnects == 4
     assert camera.opened == camera.closed == 5
@@ -129,6 +129,15 @@ def test_a_camera_that_only_a_new_process_can_help_ends_the_daemon():
     with pytest.raises(CameraError, match="failure 4") as caught:
         loop.finish(WAIT)
     assert caught.value.exit_code == 69
+
+
+def test_losses_that_are_followed_by_frames_do_not_add_up():
+    """A camera that is lost again and again, but comes back each time, is opened for ever."""
+    script = [step for n in range(8) for step in (1, CameraError(f"loss {n}"))]
+    camera = FakeCamera(*script, 1, EndOfCamera("end"), max_failed_opens=3)
+    loop, _ = capture(camera)
+    loop.finish(WAIT)
+    assert camera.opened == 9
 
 
 def test_the_first_attempt_is_told_even_when_it_fails():

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # The ending of each format; those of one ending can't be written beside each other.
 FORMATS = {"jpg": "jpg", "png": "png", "png16": "png", "npy": "npy", "grey": "png"}
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _JPEG_QUALITY = 90
+_LEAST_SIDE = 32  # the network's coarsest cell: in less than that there is no depth to see
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,13 +89,15 @@ def _expand(paths: list[Path]) -> list[Path]:
     Raises:
         PictureError: a path is not there, or a folder holds no picture.
     """
+    from edge.pictures import SUFFIXES
+
     pictures: list[Path] = []
     for path in paths:
         found = [path]
         if path.is_dir():
-            found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in _PICTURES)
+            found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
             if not found:
-                raise PictureError(f"{path}: holds no picture ({', '.join(sorted(_PICTURES))})")
+                raise PictureError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
         elif not path.exists():
             raise PictureError(f"{path}: there is no such file or folder")
         pictures += found
@@ -133,6 +135,9 @@ def _predict(model: "DepthModel", path: Path, number: int, args: argparse.Namesp
     from edge.scene import MovingScene
 
     pixels = read_picture(path)
+    height, width = pixels.shape[:2]
+    if min(height, width) < _LEAST_SIDE:
+        raise PictureError(f"{path}: has {width} x {height} pixels; depth needs {_LEAST_SIDE} x {_LEAST_SIDE} at least")
     frame = Frame(sequence=number, captured_at=time.monotonic(), wall_time=datetime.now(UTC), pixels=pixels)
     scene = MovingScene(thirds()).update(model.estimate(frame))
     written = []

@@ -138,6 +138,14 @@ class CameraSection(Section):
     loop: bool = True
     privacy_masks: tuple[Area, ...] = ()
 
+    @model_validator(mode="after")
+    def _waits_for_a_frame(self) -> "CameraSection":
+        if self.timeout <= 1 / self.fps:
+            raise ValueError(
+                f"timeout, {self.timeout:g}, must be longer than the {1 / self.fps:g} s between two frames"
+            )
+        return self
+
     @property
     def safe_source(self) -> str:
         """The source without the secrets of a stream's address."""

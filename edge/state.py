@@ -1,0 +1,272 @@
+"""What survives a restart: the learned reference and the states of the triggers, one file of each per camera.
+
+A file is replaced as a whole or not at all, and seldom, since SD cards wear. One that can't be used is set aside with a
+warning, and the daemon starts without it; one that can't be written is a state that is logged once, never an error.
+What a reference consists of is its owner's business: here it is a mapping of names to arrays, numbers and texts.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+REFERENCE_SECONDS = 600.0
+TRIGGERS_SECONDS = 10.0
+
+_MAX_BYTES = 16 << 20  # four times float64 median and sigma of the largest network input, 512 x 512
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Value = Array | float | str
+Values = Mapping[str, Value]
+T = TypeVar("T")
+
+
+class ReferenceStore:
+    """The learned background of one camera, in `reference-<camera>.safetensors`."""
+
+    def __init__(self, directory: Path, camera: str) -> None:
+        self._file = _File(directory / f"reference-{camera}.safetensors", REFERENCE_SECONDS)
+
+    def load(self, now: float) -> dict[str, Value] | None:
+        """Return what was saved, or null where nothing usable is there; `now` is in monotonic seconds.
+
+        What is there need not be written again soon: the first `save` is due ten minutes later, so that a daemon that
+        dies again and again does not wear the card.
+        """
+        values = self._file.read(_decode)
+        if values is not None:
+            self._file.hold(now)
+        return values
+
+    def save(self, values: Values, now: float) -> bool:
+        """Write `values` and return true; return false within ten minutes of the last attempt, or where it failed.
+
+        Arrays are float32 or float64 (h, w) and finite, numbers are finite. `now` is in monotonic seconds. The bound
+        holds for a freshly learned reference too: offer it again with later frames.
+
+        Raises:
+            TypeError: a value is none of these kinds.
+        """
+        return self._file.is_due(now) and self._file.write(lambda: _encode(values), now)
+
+
+class TriggerStore:
+    """Which triggers of one camera are on, in `triggers-<camera>.json`."""
+
+    def __init__(self, directory: Path, camera: str) -> None:
+        self._file = _File(directory / f"triggers-{camera}.json", TRIGGERS_SECONDS)
+        self._written: dict[str, bool] = {}
+
+    def load(self) -> dict[str, bool]:
+        """Return {name: on} as saved, empty where nothing usable is there."""
+        self._written = self._file.read(_decode_triggers) or {}
+        return dict(self._written)
+
+    def save(self, states: Mapping[str, bool], now: float) -> bool:
+        """Write `states` if they have changed and return true; return false where they have not, or it failed.
+
+        To be called with every reading: a change within ten seconds of the last attempt is written by a later call.
+        `now` is in monotonic seconds.
+        """
+        if states == self._written or not self._file.is_due(now):
+            return False
+        if not self._file.write(lambda: _encode_triggers(states), now):
+            return False
+        self._written = dict(states)
+        return True
+
+
+class _File:
+    """A file that is replaced as a whole, at most once in `interval_seconds`, whether that works or not."""
+
+    def __init__(self, path: Path, interval_seconds: float) -> None:
+        self._path = path
+        self._interval = interval_seconds
+        self._due_at = -math.inf
+        self._problem: str | None = None
+
+    def is_due(self, now: float) -> bool:
+        """Return whether the file may be written `now`."""
+        return now >= self._due_at
+
+    def hold(self, now: float) -> None:
+        """Count the file as written `now`."""
+        self._due_at = now + self._interval
+
+    def read(self, decode: Callable[[bytes], T]) -> T | None:
+        """Return what `decode` makes of the file; where it raises ValueError set the file aside and return null."""
+        try:
+            with self._path.open("rb") as file:
+                data = file.read(_MAX_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            logger.warning("%s: can't be read: %s; starting without it", self._path, error.strerror)
+            return None
+        try:
+            if len(data) > _MAX_BYTES:
+                raise ValueError(f"is larger than {_MAX_BYTES} bytes")
+            return decode(data)
+        except ValueError as error:
+            self._set_aside(str(error))
+            return None
+
+    def _set_aside(self, problem: str) -> None:
+        """Rename the file; the one that was set aside before is lost."""
+        aside = self._path.with_name(f"{self._path.name}.damaged")
+        try:
+            self._path.replace(aside)
+        except OSError as error:
+            logger.warning("%s: %s; starting without it; can't rename it: %s", self._path, problem, error.strerror)
+        else:
+            logger.warning("%s: %s; starting without it; it is now %s", self._path, problem, aside.name)
+
+    def write(self, encode: Callable[[], bytes], now: float) -> bool:
+        """Replace the file by what `encode` returns; where that fails or raises ValueError return false."""
+        self.hold(now)
+        problem = None
+        try:
+            _replace(self._path, encode())
+        except OSError as error:
+            problem = error.strerror or str(error)
+        except ValueError as error:
+            problem = str(error)
+        if problem != self._problem:
+            self._tell(problem)
+            self._problem = problem
+        return problem is None
+
+    def _tell(self, problem: str | None) -> None:
+        if problem:
+            logger.warning("%s: can't be written: %s; a restart will not know of it", self._path, problem)
+        else:
+            logger.info("%s: written again", self._path)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Replace a file so that whatever happens, a power cut included, either the old or the new one is there, whole.
+
+    What was learned shows a room: the file is its owner's alone.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.new")  # one name, so that a killed daemon leaves one such file at most
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):  # a full disk wants the space back; the first error is the one to tell
+            temporary.unlink()
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)  # without it a power cut may undo the new name (fsync(2))
+    finally:
+        os.close(directory)
+
+
+def _encode(values: Values) -> bytes:
+    """Return values as safetensors: no code, no compression; what is no array is JSON in the metadata.
+
+    Raises:
+        TypeError: a value is of no such kind.
+        ValueError: an array has another dtype or shape, a number is not finite, or all together are too large.
+    """
+    # safetensors takes the memory as it lies, whatever the strides.
+    arrays = {name: np.ascontiguousarray(value) for name, value in values.items() if isinstance(value, np.ndarray)}
+    _check(arrays)
+    plain = json.dumps({name: value for name, value in values.items() if name not in arrays}, allow_nan=False)
+    data = save(arrays, {"schema": str(SCHEMA), "plain": plain, "sha256": _digest(arrays, plain)})
+    if len(data) > _MAX_BYTES:
+        raise ValueError(f"would have {len(data)} bytes; {_MAX_BYTES} are allowed")
+    return data
+
+
+def _decode(data: bytes) -> dict[str, Value]:
+    """Return the values of a reference's file.
+
+    Raises:
+        ValueError: it is damaged, or of another version.
+    """
+    try:
+        arrays = load(data)
+    except (SafetensorError, KeyError, ValueError) as error:  # KeyError: a dtype that numpy does not have
+        raise ValueError(f"is damaged ({error})") from error
+    size = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}  # `load` has seen to it: null, or texts only
+    _check_schema(metadata.get("schema"), str(SCHEMA))
+    plain = metadata.get("plain", "")
+    if metadata.get("sha256") != _digest(arrays, plain):
+        raise ValueError("is damaged (its checksum is wrong)")
+    return arrays | _parse(plain)
+
+
+def _check(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    for name, array in arrays.items():
+        if array.dtype not in _DTYPES or array.ndim != 2 or not array.size:
+            raise ValueError(f"{name} must be float32 or float64 (h, w), not {array.dtype} {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds values that are not finite")
+
+
+def _digest(arrays: Mapping[str, npt.NDArray[Any]], plain: str) -> str:
+    """Return a checksum: safetensors has none of its own, and a worn card returns wrong bits."""
+    digest = hashlib.sha256(plain.encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def _encode_triggers(states: Mapping[str, bool]) -> bytes:
+    return json.dumps({"schema": SCHEMA, "triggers": dict(states)}).encode()
+
+
+def _decode_triggers(data: bytes) -> dict[str, bool]:
+    """Return the states of a file of triggers.
+
+    Raises:
+        ValueError: it is damaged, or of another version.
+    """
+    document = _parse(data)
+    _check_schema(document.get("schema"), SCHEMA)
+    states = document.get("triggers")
+    if not isinstance(states, dict) or not all(isinstance(on, bool) for on in states.values()):
+        raise ValueError("is damaged (triggers must be true or false each)")
+    return states
+
+
+def _check_schema(found: object, known: object) -> None:
+    if found != known:
+        raise ValueError(f"has schema {found}, and this version of edge-depth reads {known}")
+
+
+def _parse(text: bytes | str) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is damaged ({error})") from error
+    if not isinstance(document, dict):
+        raise ValueError("is damaged (no JSON object)")
+    return document
