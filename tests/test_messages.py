@@ -59,7 +59,8 @@ def payload_of(messages: list[Message], topic: str) -> bytes:
 
 def test_a_tracked_person_in_full():
     """The state of a calibrated camera that sees somebody is this document."""
-    person = replace(PERSON, distance_m=2.34567, uncertainty_m=0.12345, bearing_deg=-12.34)
+    motion = {"extrapolated": True, "speed_mps": 0.8767, "contact_s": 2.66, "track": 12}
+    person = replace(PERSON, distance_m=2.34567, uncertainty_m=0.12345, bearing_deg=-12.34, **motion)
     triggers = (TriggerState(name="visitor", on=True, level=2.34567, changed=True),)
     reading = make_reading(
         regions=(person,), zones=(TAKEN_DOOR,), surface=0.95, background_age_seconds=61.26, triggers=triggers
@@ -76,6 +77,11 @@ def test_a_tracked_person_in_full():
             "nearness": 0.8123,
             "distance_m": 2.346,
             "uncertainty_m": 0.123,
+            "far": False,
+            "extrapolated": True,
+            "speed_mps": 0.877,
+            "contact_s": 2.7,
+            "track": 12,
             "box": [0.25, 0.1, 0.5, 1.0],
             "centroid": [0.4, 0.6],
             "area": 0.21,
@@ -85,7 +91,14 @@ def test_a_tracked_person_in_full():
         "surface": 0.95,
         "zone_order": [],
         "zones": {
-            "door": {"occupied": True, "nearness": 0.8123, "coverage": 0.6, "surface": 0.9, "prominence": None},
+            "door": {
+                "occupied": True,
+                "nearness": 0.8123,
+                "distance_m": None,
+                "coverage": 0.6,
+                "surface": 0.9,
+                "prominence": None,
+            },
         },
         "triggers": {"visitor": {"on": True, "level": 2.346, "reason": None}},
         "latency_ms": 287.6,

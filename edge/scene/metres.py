@@ -337,13 +337,14 @@ def _check_points(points: tuple[PointSection, ...], places: _Places) -> None:
         raise ConfigError(
             "calibration.points: must be two or more (three give an uncertainty), or one and a floor, not one"
         )
-    far, near = int(places.q.argmin()), int(places.q.argmax())
+    order = places.q.argsort(kind="stable")
+    far, near = int(order[0]), int(order[-1])
     noise = math.hypot(places.q_error[far], places.q_error[near])
     if places.q[near] - places.q[far] <= _APART * noise:
         raise ConfigError(
             f"calibration.points: {_named(points[far])} and {_named(points[near])} look equally near (nearness"
-            f" {places.q[far]:.3f} and {places.q[near]:.3f}, noise {noise:.3f}), the others between them; measure one"
-            " that is much nearer or farther"
+            f" {places.q[far]:.3f} and {places.q[near]:.3f}, noise {noise:.3f}): measure one that is much"
+            " nearer or farther"
         )
 
 
