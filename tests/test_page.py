@@ -234,8 +234,10 @@ def test_new_reading_is_shown(visit, board):
 
 def test_metres_are_shown(visit, board):
     """A calibrated reading has metres with their uncertainty."""
-    board.write(regions=(replace(NEAR, distance_m=1.234, uncertainty_m=0.05),))
-    assert says(visit(), "nearest-note", "1.23 ± 0.05 m away.")
+    board.write(regions=(replace(NEAR, distance_m=1.234, uncertainty_m=0.05, speed_mps=0.82),))
+    browser = visit()
+    assert says(browser, "nearest", "1.23 m")
+    assert says(browser, "nearest-note", "± 0.05 m. Coming nearer at 0.8 m/s.")
 
 
 def test_heatmap_is_fetched_when_it_changes(visit, board):

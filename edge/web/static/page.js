@@ -120,9 +120,14 @@ function nearestRegion(state) {
   const region = state?.nearest;
   if (!region) return ["–", state?.scene.state === "tracking" ? "Nothing is nearer than the background." : ""];
   const parts = [];
-  if (region.distance_m != null) {
-    const error = region.uncertainty_m == null ? "" : ` ± ${fixed(region.uncertainty_m, 2)}`;
-    parts.push(`${fixed(region.distance_m, 2)}${error} m away.`);
+  const metres = region.distance_m != null;
+  if (metres) {
+    if (region.uncertainty_m != null) parts.push(`± ${fixed(region.uncertainty_m, 2)} m.`);
+    if (region.extrapolated) parts.push("Nearer than every calibration point.");
+    if (region.speed_mps != null) {
+      const verb = region.speed_mps > 0 ? "Coming nearer" : "Going away";
+      parts.push(`${verb} at ${fixed(Math.abs(region.speed_mps), 1)} m/s.`);
+    }
   } else {
     parts.push("Nearness: 0 is the far, 1 the near end of the background.");
   }
@@ -130,7 +135,7 @@ function nearestRegion(state) {
   if (region.bearing_deg != null) {
     parts.push(`${fixed(Math.abs(region.bearing_deg), 0)}° to the ${region.bearing_deg < 0 ? "left" : "right"}.`);
   }
-  return [fixed(region.nearness, 2), parts.join(" ")];
+  return [metres ? fixed(region.distance_m, 2, " m") : fixed(region.nearness, 2), parts.join(" ")];
 }
 
 function showZones(state) {
