@@ -476,3 +476,35 @@ def test_password_file_unreadable(content, words, tmp_path):
         section.read_password()
     assert str(path) in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+TRIGGER = "triggers:\n  - {name: visitor, near: 1.5%s}\n"
+POINTS = "calibration:\n  points: [{x: 0.1, y: 0.9, metres: 1}, {x: 0.5, y: 0.5, metres: 3}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (TRIGGER % "", "measure metres without a calibration: visitor; calibrate, or say measure: nearness"),
+        (POINTS + TRIGGER % ", zone: door", "name zones that do not exist: door"),
+        (POINTS + TRIGGER % ", clear: 1.2", "must be at least near, 1.5"),
+        (TRIGGER % ", measure: nearness, clear: 2", "must be at most near, 1.5"),
+        ("scene: {mode: moving}\n" + TRIGGER % ", measure: nearness", "need scene.mode still"),
+        ("calibration:\n  floor: {height_metres: 2, tilt_deg: 20, polygon: [[0, 0], [1, 0], [1, 1]]}\n", "floor needs"),
+        ("camera: {fps: 0.1, timeout: 5}\n", "must be longer than the 10 s between two frames"),
+        (POINTS.replace("x: 0.1", "x: 1.1"), "must be 0..1, not 1.1"),
+        ("zones:\n  - {name: a, polygon: [[0, 0], [2, 0], [1, 1]]}\n", "must hold fractions of the frame, 0..1"),
+    ],
+)
+def test_what_can_not_work_together_is_told(text, words):
+    """Triggers, calibration, zones and camera that contradict each other are errors with what to do."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text.encode(), "c.yaml")
+    assert words in str(caught.value)
+
+
+def test_triggers_and_calibration_that_fit_are_taken():
+    """A trigger in metres with two points, and one in nearness, are valid."""
+    config = parse((POINTS + TRIGGER % ", clear: 1.8").encode(), "c.yaml")
+    assert config.triggers[0].clear == 1.8
+    assert parse((TRIGGER % ", measure: nearness").encode(), "c.yaml").triggers[0].measure == "nearness"

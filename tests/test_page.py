@@ -41,6 +41,7 @@ ZONES = (
     ZoneScene(name="window", occupied=False, coverage=0.0, surface=0.3),
 )
 
+
 def made_depth(sequence):
     """Return an invented room: a floor that comes nearer downwards, and something round in front of it."""
     y, x = np.mgrid[0:1:192j, 0:1:256j]

@@ -148,11 +148,27 @@ def test_trigger_states_are_written_when_they_change(tmp_path: Path):
     assert {TRIGGERS} == names(tmp_path)
 
 
+def test_the_callers_own_states_may_go_on_changing(tmp_path: Path):
+    """What was written or loaded is remembered as it was, though the caller changes the very same mapping."""
+    store, states = TriggerStore(tmp_path, "hall"), {"door": True}
+    assert store.save(states, 0.0)
+    states["door"] = False
+    assert store.save(states, 100.0)
+    states = store.load()
+    states["door"] = True
+    assert store.save(states, 200.0)
+
+
 # --- damaged ----------------------------------------------------------------------------------------------------------
 
 
 def metadata(**values: str) -> bytes:
     return save({"median": MAP}, {"schema": "1", "plain": "{}", "sha256": "0"} | values)
+
+
+def tensor(dtype: str, shape: list[int], size: int) -> bytes:
+    header = json.dumps({"m": {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(size)
 
 
 @pytest.mark.parametrize(
@@ -165,9 +181,11 @@ def metadata(**values: str) -> bytes:
         (metadata(schema="2"), "has schema 2, and this version of edge-depth reads 1"),
         (save({"median": MAP}), "has schema None"),
         ((24).to_bytes(8, "little") + b'{"__metadata__": null}  ', "has schema None"),
+        (tensor("BF16", [1], 2), "is damaged"),
+        (tensor("F64", [0, 2**63], 0), "is damaged"),
         (b"\1" * ((16 << 20) + 1), "is larger than 16777216 bytes"),
     ],
-    ids=["empty", "zeros", "json", "checksum", "schema", "foreign", "null", "large"],
+    ids=["empty", "zeros", "json", "checksum", "schema", "foreign", "null", "dtype", "shape", "large"],
 )
 def test_a_reference_that_cannot_be_used_is_set_aside(
     data: bytes, problem: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -218,6 +236,14 @@ def test_a_single_wrong_bit_is_noticed(good: bytes, tmp_path: Path):
         changed[at] ^= 1 << at % 8
         (tmp_path / REFERENCE).write_bytes(changed)
         assert ReferenceStore(tmp_path, "hall").load(0.0) is None, at
+
+
+def test_arrays_that_change_their_shape_or_their_places_are_noticed(good: bytes, tmp_path: Path):
+    """The checksum holds the names and shapes too, not the numbers alone."""
+    assert all(text in good for text in (b"[48,64]", b'"median"', b'"sigma"'))
+    for changed in (good.replace(b"[48,64]", b"[64,48]"), good.replace(b'"median"', b'"nadiem"')):
+        (tmp_path / REFERENCE).write_bytes(changed)
+        assert ReferenceStore(tmp_path, "hall").load(0.0) is None
 
 
 def headers() -> st.SearchStrategy[bytes]:

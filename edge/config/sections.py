@@ -376,6 +376,18 @@ class Config(Section):
             raise ValueError(f"name zones that do not exist: {', '.join(missing)}; known: {', '.join(sorted(known))}")
         return triggers
 
+    @field_validator("triggers")
+    @classmethod
+    def _can_be_compared(cls, triggers: tuple[TriggerSection, ...], info: ValidationInfo) -> tuple[TriggerSection, ...]:
+        scene, calibration = info.data.get("scene"), info.data.get("calibration")
+        if triggers and scene is not None and scene.mode == "moving":
+            raise ValueError("need scene.mode still: a moving camera has no levels to compare")
+        in_metres = [trigger.name for trigger in triggers if trigger.measure == "metres"]
+        if in_metres and calibration is not None and not calibration.points and calibration.floor is None:
+            names = ", ".join(in_metres)
+            raise ValueError(f"measure metres without a calibration: {names}; calibrate, or say measure: nearness")
+        return triggers
+
 
 def mask_credentials(text: str) -> str:
     """Return `text` with `user:password@` and the query of every address in it masked."""
