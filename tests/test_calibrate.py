@@ -1,5 +1,6 @@
 """The command calibrate: from places measured with a tape to the section to paste, with the real network."""
 
+import contextlib
 import io
 import stat
 import time
@@ -53,7 +54,7 @@ def rig(tmp_path_factory, photos):
         wall_time=datetime.now(UTC),
         pixels=read_picture(folder / "one.jpg"),
     )
-    d = load_model(ModelSection(input_size=SIZE)).estimate(frame).inverse_depth
+    d = load_model(ModelSection(input_size=SIZE, threads=1)).estimate(frame).inverse_depth
     low, high = np.percentile(d, (2, 98))
     config = tmp_path_factory.mktemp("configuration") / "c.yaml"
     config.write_text(configuration(str(folder)))
@@ -64,7 +65,7 @@ def configuration(source: str, mode: str = "still") -> str:
     return yaml.safe_dump(
         {
             "camera": {"source": source, "fps": 30},
-            "model": {"input_size": SIZE},
+            "model": {"input_size": SIZE, "threads": 1},
             "scene": {"learn_seconds": 1, "mode": mode},
             "calibration": {"max_metres": 50.0},
         }
@@ -78,35 +79,35 @@ def fit_in(printed: str) -> tuple[float, float]:
     return float(words[3]), float(words[6].rstrip(","))
 
 
-def test_points_of_a_file_become_the_section_to_paste(rig, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def report(rig, tmp_path_factory):
+    """What is printed for four points of a file."""
+    path = tmp_path_factory.mktemp("points") / "points.yaml"
+    path.write_text(yaml.safe_dump(rig.places(*PLACES)))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert 0 == main(["calibrate", "--config", rig.config, "--points", str(path)])
+    return printed.getvalue()
+
+
+def test_points_of_a_file_become_the_section_to_paste(rig, report):
     """The line that the distances lie on is found; what is printed is a valid configuration with those very points."""
-    points = rig.places(*PLACES)
-    path = tmp_path / "points.yaml"
-    path.write_text(yaml.safe_dump(points))
-    assert 0 == main(["calibrate", "--config", rig.config, "--points", str(path)])
-    printed = capsys.readouterr().out
-    assert (A, B) == pytest.approx(fit_in(printed), abs=0.02)
-    section = parse(printed.encode(), "printed").calibration
-    assert points == [point.model_dump() for point in section.points]
+    assert (A, B) == pytest.approx(fit_in(report), abs=0.02)
+    section = parse(report.encode(), "printed").calibration
+    assert rig.places(*PLACES) == [point.model_dump() for point in section.points]
     assert (None, 50.0) == (section.floor, section.max_metres)
 
 
-def test_every_point_has_its_row_and_the_errors_are_told(rig, tmp_path, capsys):
+def test_every_point_has_its_row_and_the_errors_are_told(rig, report):
     """Given, read and their difference for each point, the residual, and the expected error at 1, 2 and 4 m."""
-    path = tmp_path / "points.yaml"
-    path.write_text(yaml.safe_dump(rig.places(*PLACES)))
-    assert 0 == main(["calibrate", "--config", rig.config, "--points", str(path), "--fov", "60"])
-    lines = capsys.readouterr().out.splitlines()
+    lines = report.splitlines()
     header = lines.index("#     x      y  metres    read  difference")
     for (x, y), line in zip(PLACES, lines[header + 1 :], strict=False):
         row = [float(word) for word in line[1:].split()]
         assert [x, y, pytest.approx(rig.metres(x, y), abs=0.01)] == row[:3]
         assert row[4] == pytest.approx(row[3] - row[2], abs=0.011)
-    told = "\n".join(lines)
-    assert "needs scene.horizontal_fov_deg: 60" in told
-    assert "# residual " in told
+    assert "# residual " in report
     for metres in (1, 2, 4):
-        assert f" m at {metres} m" in told
+        assert f" m at {metres} m" in report
 
 
 def test_places_are_asked_for_on_a_terminal(rig, tmp_path, capsys, monkeypatch):
@@ -124,11 +125,12 @@ def test_places_are_asked_for_on_a_terminal(rig, tmp_path, capsys, monkeypatch):
     assert "\nplace 2: calibration.points.0.y: must be 0..1, not 7.0\n" in printed.err.replace("\r", "")
 
 
-def test_the_snapshot_is_for_this_user_and_has_a_grid(rig, tmp_path, monkeypatch):
-    """The picture beside its depth, white lines at the tenths of both, a file that nobody else may read."""
+def test_the_snapshot_is_for_this_user_and_has_a_grid(rig, tmp_path, capsys, monkeypatch):
+    """The picture beside its depth, white lines at the tenths of both, nobody else may read it; no place is refused."""
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     snapshot = tmp_path / "look.jpg"
     assert 78 == main(["calibrate", "--config", rig.config, "--snapshot", str(snapshot)])
+    assert "calibration.points: none given" in capsys.readouterr().err
     assert 0o600 == stat.S_IMODE(snapshot.stat().st_mode)
     picture = cv2.imread(str(snapshot))
     assert (600, 1600) == picture.shape[:2]
@@ -137,13 +139,6 @@ def test_the_snapshot_is_for_this_user_and_has_a_grid(rig, tmp_path, monkeypatch
     for half in (picture[:, :800], picture[:, 800:]):
         assert half[100:500, 400].mean() > 220
         assert half[300, 100:700].mean() > 220
-
-
-def test_no_place_at_all_is_refused(rig, tmp_path, capsys, monkeypatch):
-    """An empty first line, or the end of input, ends with 78 and says what to give."""
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
-    assert 78 == main(["calibrate", "--camera", rig.folder, "--snapshot", str(tmp_path / "look.jpg")])
-    assert "calibration.points: none given" in capsys.readouterr().err
 
 
 def test_two_points_have_no_error_to_tell(rig, tmp_path, capsys):
@@ -179,6 +174,7 @@ def test_a_floor_is_fitted_to_its_polygon(rig, tmp_path, capsys, monkeypatch):
     assert 0 == main(["calibrate", "--config", rig.config, *arguments])
     printed = capsys.readouterr().out
     assert (high - low, low) == pytest.approx(fit_in(printed), abs=0.01)
+    assert "needs scene.horizontal_fov_deg: 60" in printed
     with_view = printed.encode() + b"scene: {horizontal_fov_deg: 60}\n"
     floor = parse(with_view, "printed").calibration.floor
     assert (1.5, ((0, 0.4), (1, 0.4), (1, 1), (0, 1))) == (floor.height_metres, floor.polygon)
@@ -221,6 +217,15 @@ def test_a_points_file_is_told_line_by_line(rig, tmp_path, capsys):
     assert f"{path}:2: calibration.points.1.metre: unknown key; did you mean 'metres'?" in lines
     assert f"{path}:2: calibration.points.1.y: must be 0..1, not 1.7" in lines
     assert f"{path}:3: calibration.points.2.metres: must be a number, not 'far'" in lines
+
+
+@pytest.mark.parametrize("text", ["", "[]", "# nothing yet"])
+def test_a_points_file_without_points_is_refused(rig, tmp_path, capsys, text):
+    """An empty list does not fall back to asking."""
+    path = tmp_path / "points.yaml"
+    path.write_text(text)
+    assert 78 == main(["calibrate", "--config", rig.config, "--points", str(path)])
+    assert f"{path}: holds no point" in capsys.readouterr().err
 
 
 def test_a_moving_camera_is_refused(tmp_path, rig, capsys):

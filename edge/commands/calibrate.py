@@ -35,11 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     camera = parser.add_mutually_exclusive_group(required=True)
     camera.add_argument("--config", metavar="FILE", help="the configuration: camera, model and scene are taken from it")
     camera.add_argument("--camera", metavar="SOURCE", help="picamera2, /dev/videoN, rtsp://…, a video file or a folder")
-    parser.add_argument("--fov", type=float, metavar="DEG", help="the horizontal field of view (that of the scene)")
+    parser.add_argument(
+        "--fov", type=float, metavar="DEG", help="the horizontal field of view, in place of the configuration's"
+    )
     parser.add_argument(
         "--points", type=Path, metavar="FILE", help="a YAML list of {x, y, metres}; none: asks for them"
     )
-    parser.add_argument("--floor", type=_pair, metavar="H,T", help="the camera's height in metres and tilt in degrees")
+    parser.add_argument(
+        "--floor", type=_pair, metavar="H,T", help="the camera's height in metres and its tilt downwards in degrees"
+    )
     parser.add_argument("--polygon", type=_pair, nargs="+", metavar="X,Y", help="where the floor is to be seen")
     parser.add_argument(
         "--snapshot",
@@ -92,20 +96,21 @@ def _configuration(args: argparse.Namespace) -> "Config":
             "scene.mode: must be still for a calibration: a camera that moves has no background to fit to"
         )
     fov_deg = config.scene.horizontal_fov_deg if args.fov is None else args.fov
-    floor = None
-    if args.floor or args.polygon:
-        height, tilt = args.floor or (None, None)
-        given = {
-            "height_metres": height,
-            "tilt_deg": tilt,
-            "polygon": args.polygon and [list(xy) for xy in args.polygon],
-        }
-        floor = {key: value for key, value in given.items() if value is not None}
-    stated = _parsed({"scene": {"horizontal_fov_deg": fov_deg}, "calibration": {"floor": floor}})
+    stated = _parsed({"scene": {"horizontal_fov_deg": fov_deg}, "calibration": {"floor": _floor_given(args)}})
     points = _read_points(args.points) if args.points else ()
     calibration = config.calibration.model_copy(update={"points": points, "floor": stated.calibration.floor})
     scene = config.scene.model_copy(update={"horizontal_fov_deg": stated.scene.horizontal_fov_deg})
     return config.model_copy(update={"scene": scene, "calibration": calibration})
+
+
+def _floor_given(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Return what is given of the floor, null when nothing is; what is missing is told when it is parsed."""
+    given: dict[str, Any] = {}
+    if args.floor:
+        given["height_metres"], given["tilt_deg"] = args.floor
+    if args.polygon:
+        given["polygon"] = [list(corner) for corner in args.polygon]
+    return given or None
 
 
 def _parsed(values: dict[str, Any]) -> "Config":
@@ -148,6 +153,10 @@ def _read_points(path: Path) -> "tuple[PointSection, ...]":
         source.explain(error)
     if source.problems:
         raise ConfigError(*(f"{path}:{problem}" for problem in source.in_order()))
+    if not points:
+        raise ConfigError(
+            f"{path}: holds no point; must be a YAML list of two or more, such as - {{x: 0.5, y: 0.9, metres: 1.2}}"
+        )
     return points
 
 
@@ -190,9 +199,8 @@ def _learn(config: "Config") -> "tuple[Reference, Frame]":
             result = scene.update(model.estimate(frame))
             if scene.reference is not None:
                 return scene.reference, frame
-            if (
-                time.monotonic() > ends_at and result.progress is None
-            ):  # nothing to learn from, or an attempt has failed
+            # without progress there is nothing to learn from, or an attempt has just failed
+            if time.monotonic() > ends_at and result.progress is None:
                 raise CameraError(f"{camera.name}: the background could not be learned: {result.reason}")
 
 
