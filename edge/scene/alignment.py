@@ -18,10 +18,11 @@ GOOD_RESIDUAL = 0.25  # of the gauge: an alignment that misses by this much is w
 _GOOD_SUPPORT = 0.5  # the share of the background that has to agree for full quality
 _SAMPLES = 1000  # pixels that vote on the alignment
 _START_SAMPLES = 300  # of these, how many judge a robust start
-_START_PAIRS = 100  # candidate lines; with half the pixels outliers, 1 - 0.75**100 of the starts hold a clean pair
-_START_KEEP = 0.5  # least trimmed squares: the half that fits best decides
+_START_PAIRS = 150  # candidate lines; with 60 % of the pixels outliers, 1 - 0.84**150 of the starts hold a clean pair
+_START_KEEP = 0.4  # least trimmed squares: so many, those that fit best, decide; the rest may be people
 _TUKEY = 4.685  # 95 % efficiency at the normal distribution (Huber, Robust Statistics, 1981)
 _ITERATIONS = 8
+_QUARTER = 0.3186  # a quarter of a normal distribution lies within so many standard deviations
 _LEAST_CONTRAST = 8  # grey levels of 255 between the darkest and the brightest hundredth: below it nothing is seen
 
 
@@ -107,19 +108,28 @@ def _start(r: Doubles, d: Doubles) -> tuple[float, float] | None:
     scales, shifts = scales[scales > 0], shifts[scales > 0]
     if not scales.size:
         return None
-    squares = (d[None, :] - scales[:, None] * r[None, :] - shifts[:, None]) ** 2
+    # Measured in the gauge: in d, a flat line through someone who stands in front of most of the view would win.
+    squares = ((d[None, :] - shifts[:, None]) / scales[:, None] - r[None, :]) ** 2
     keep = int(_START_KEEP * r.size)
     best = int(np.argmin(np.partition(squares, keep, axis=1)[:, :keep].sum(axis=1)))
     return float(scales[best]), float(shifts[best])
 
 
+def _deviation(errors: Doubles, weights: Doubles, scale: float) -> float:
+    """Return the standard deviation of the errors of what is background: at first of the best quarter, then of all."""
+    if weights.any():
+        found = MAD * float(np.median(np.abs(errors[weights > 0])))
+    else:
+        found = float(np.quantile(np.abs(errors), 0.25)) / _QUARTER
+    return max(found, SIGMA_FLOOR * scale)
+
+
 def _refine(r: Doubles, d: Doubles, scale: float, shift: float) -> tuple[float, float, Doubles]:
     """Return scale, shift and weights after iteratively reweighted least squares with Tukey's biweight."""
-    weights = np.ones_like(r)
+    weights = np.zeros_like(r)
     for _ in range(_ITERATIONS):
         errors = d - scale * r - shift
-        deviation = max(MAD * float(np.median(np.abs(errors))), SIGMA_FLOOR * scale)
-        weights = np.clip(1 - (errors / (_TUKEY * deviation)) ** 2, 0, None) ** 2
+        weights = np.clip(1 - (errors / (_TUKEY * _deviation(errors, weights, scale))) ** 2, 0, None) ** 2
         total = weights.sum()
         r_mean, d_mean = (weights @ r) / total, (weights @ d) / total
         variance = weights @ (r - r_mean) ** 2

@@ -80,10 +80,14 @@ class Calibration:
     max_metres: float
     lens: Lens | None
 
-    def measure(self, q: float, sigma_q: float, x: float, y: float) -> Metres:
-        """Return the distance of what has the nearness `q` +- `sigma_q` at x, y, fractions of the frame."""
+    def measure(self, q: float, sigma_q: float, x: Any, y: Any) -> Metres:
+        """Return the distance of what has the nearness `q` +- `sigma_q` at x, y, fractions of the frame.
+
+        With arrays (n,) for x and y it is the median distance of a surface that covers those places at one depth: the
+        rays to the rim of something large and near are longer than the one to its middle.
+        """
         u = self.a * q + self.b
-        stretch = self.lens.stretch(x, y) if self.lens else 1.0
+        stretch = float(np.median(self.lens.stretch(x, y))) if self.lens else 1.0
         if u <= 0 or stretch / u > self.max_metres:
             return Metres(far=True)
         sigma_u = self._sigma(q, sigma_q)

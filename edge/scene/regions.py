@@ -19,6 +19,7 @@ _KEEP_AREA = 0.5  # a region that is being followed may shrink to this share of 
 _SLOPE_SECONDS, _SLOPE_FRAMES = 1.0, 5  # a motion is measured over one second or five frames, whichever is longer
 _HISTORY = 64
 _SURFACE_SAMPLES = 8000  # more than that make a percentile slower, not steadier
+_PLACES = 300
 _SURE = 2.0  # standard errors that a slope must differ from 0
 
 
@@ -60,21 +61,24 @@ class Blob:
         height, width = shape
         return columns.start / width, rows.start / height, columns.stop / width, rows.stop / height
 
-    def centroid(self, shape: tuple[int, ...]) -> tuple[float, float]:
-        """Return x, y in fractions of the frame."""
-        rows, columns = np.nonzero(self.mask)
-        x = (float(columns.mean()) + self.window[1].start + 0.5) / shape[1]
-        y = (float(rows.mean()) + self.window[0].start + 0.5) / shape[0]
-        return x, y
-
-    def of(self, values: npt.NDArray[Any], *, eroded: bool = False) -> npt.NDArray[Any]:
-        """Return the values, (n,), of a map under the blob; `eroded` leaves out its rim, where depths are blurred."""
-        mask = self.mask
-        if eroded:
-            inner = cv2.erode(np.pad(mask, 1).astype(np.uint8), np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0
-            mask = inner if inner.any() else mask
-        found: npt.NDArray[Any] = values[self.window][mask]
+    def of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the values, (n,), of a map under the blob."""
+        found: npt.NDArray[Any] = values[self.window][self.mask]
         return found
+
+    def inner(self) -> "Blob":
+        """Return the blob without its rim, where depths are blurred; itself where it is all rim."""
+        inner = cv2.erode(np.pad(self.mask, 1).astype(np.uint8), np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0
+        area = int(np.count_nonzero(inner))
+        return Blob(mask=inner, window=self.window, area=area, track=self.track) if area else self
+
+    def places(self, shape: tuple[int, ...]) -> tuple[Doubles, Doubles]:
+        """Return x and y, (n,), in fractions of the frame, of up to some hundred pixels spread over the blob."""
+        rows, columns = np.nonzero(self.mask)
+        step = max(1, rows.size // _PLACES)
+        x = (columns[::step] + self.window[1].start + 0.5) / shape[1]
+        y = (rows[::step] + self.window[0].start + 0.5) / shape[0]
+        return x, y
 
 
 class Tracker:

@@ -200,22 +200,24 @@ class StillScene:
         Nearness is a high percentile, since it asks for the nearest part; distance is the median without the rim:
         percentiles of noise are biased.
         """
-        inside = blob.of(q, eroded=True)
+        inner = blob.inner()
+        inside = inner.of(q)
         middle = float(np.median(inside))
         noise = max(float(np.median(blob.of(sigma))), fit.residual)
         error = 1.2533 * noise / max(1.0, inside.size / _CORRELATED_PIXELS) ** 0.5  # sqrt(pi/2): of a median
-        x, y = blob.centroid(q.shape)
-        metres = self._calibration.measure(middle, error, x, y) if self._calibration else Metres(distance_m=None)
+        x, y = inner.places(q.shape)
+        centroid = float(x.mean()), float(y.mean())
+        metres = self._calibration.measure(middle, error, x, y) if self._calibration else Metres()
         track = self._tracker.track(blob)
         track.seen.append((depth.frame.captured_at, middle))
         speed, contact = self._motion(middle, metres, track.slope(depth.frame.captured_at))
         return Region(
             nearness=float(np.percentile(blob.of(q), 95)),
             box=blob.box(q.shape),
-            centroid=(x, y),
+            centroid=centroid,
             area=blob.area / q.size,
             zones=tuple(name for name, mask in masks.items() if bool((mask[blob.window] & blob.mask).any())),
-            bearing_deg=bearing(x, self._section.horizontal_fov_deg),
+            bearing_deg=bearing(centroid[0], self._section.horizontal_fov_deg),
             distance_m=metres.distance_m,
             uncertainty_m=metres.uncertainty_m,
             far=metres.far,
