@@ -122,12 +122,14 @@ class Daemon:
         )
 
     def run(self, seconds: float | None = None) -> None:
-        """Work until a signal comes, a finite source ends or `seconds` are over; then stop everything in order.
+        """Work until a signal comes, a finite source ends or `seconds` are over since READY; then stop in order.
 
         Raises:
             EdgeError: what made a part fail.
             ThreadStuck: a part hangs.
         """
+        for warning in self._config.warnings:
+            logger.warning("configuration: %s", warning)
         with ExitStack() as stack:
             stack.enter_context(_signals_set(self._stop))
             stack.callback(_notify, "STOPPING=1")
@@ -150,13 +152,14 @@ class Daemon:
 
     def _supervise(self, seconds: float | None) -> None:
         """Watch over the workers, tell systemd, and publish health, until it is time to stop."""
-        ends_at = float("inf") if seconds is None else time.monotonic() + seconds
+        ends_at = float("inf")
         ready = False
         while not self._stop.wait(_TICK_SECONDS):
             now = time.monotonic()
             _check_alive(self._depth, self._capture)
             if not ready and self._depth.ready.is_set() and self._capture.tried.is_set():
                 ready = True
+                ends_at = float("inf") if seconds is None else now + seconds
                 _notify("READY=1")
                 logger.info("ready: readings go to %s/#", self.topics.root)
             _notify("WATCHDOG=1")

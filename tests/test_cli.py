@@ -39,6 +39,8 @@ def test_check_of_a_good_file_says_so(config, capsys):
     path = config("mqtt:\n  username: me\n  password: hush\n")
     assert main(["check", path]) == 0
     assert "no problems found" in capsys.readouterr().out
+    assert main(["check", config("triggers: [{name: visitor, near: 1.5}]\n")]) == 0
+    assert "warning: triggers: frozen until the camera is calibrated" in capsys.readouterr().err
     assert main(["check", "--print", path]) == 0
     printed = capsys.readouterr().out
     assert "port: 1883" in printed

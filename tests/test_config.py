@@ -485,7 +485,6 @@ POINTS = "calibration:\n  points: [{x: 0.1, y: 0.9, metres: 1}, {x: 0.5, y: 0.5,
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (TRIGGER % "", "measure metres without a calibration: visitor; calibrate, or say measure: nearness"),
         (POINTS + TRIGGER % ", zone: door", "name zones that do not exist: door"),
         (POINTS + TRIGGER % ", clear: 1.2", "must be at least near, 1.5"),
         (TRIGGER % ", measure: nearness, clear: 2", "must be at most near, 1.5"),
@@ -501,6 +500,15 @@ def test_what_can_not_work_together_is_told(text, words):
     with pytest.raises(ConfigError) as caught:
         parse(text.encode(), "c.yaml")
     assert words in str(caught.value)
+
+
+def test_what_will_not_do_what_is_expected_is_a_warning():
+    """A trigger in metres waits for a calibration, which needs this very file; a moving camera reads zones alone."""
+    (warning,) = parse((TRIGGER % "").encode(), "c.yaml").warnings
+    assert warning == "triggers: frozen until the camera is calibrated, since they measure metres: visitor"
+    (warning,) = parse(b"scene: {mode: moving}", "c.yaml").warnings
+    assert warning.startswith("zones: there are none")
+    assert parse(b"", "c.yaml").warnings == ()
 
 
 def test_triggers_and_calibration_that_fit_are_taken():

@@ -1,6 +1,7 @@
 """Check a configuration file."""
 
 import argparse
+import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,5 +15,7 @@ def main(args: argparse.Namespace) -> int:
     from edge.config import dump, load
 
     config = load(args.file)
+    for warning in config.warnings:
+        print(f"{args.file}: warning: {warning}", file=sys.stderr)
     print(dump(config) if args.print else f"{args.file}: no problems found", end="" if args.print else "\n")
     return 0

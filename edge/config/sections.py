@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -75,6 +76,10 @@ def _is_base_topic(topic: str) -> str:
     if not re.fullmatch(r"[^/+#$\s][^/+#\s]*(/[^/+#\s]+)*", topic) or not topic.isprintable():
         raise ValueError("must be topic levels joined by single slashes, without + # $ or spaces")
     return topic
+
+
+def _off_is_text(value: Any) -> Any:
+    return "off" if value is False else value  # YAML reads the word off as false
 
 
 def _is_loopback(address: str) -> str:
@@ -285,6 +290,8 @@ class MqttSection(Section):
     keepalive: Annotated[int, _within(5, 3600)] = 30
     protocol: Literal["3.1.1", "5"] = "3.1.1"
     base_topic: Annotated[str, AfterValidator(_is_base_topic)] = "edge-depth"
+    discovery: Annotated[Literal["device", "single", "off"], BeforeValidator(_off_is_text)] = "device"
+    discovery_prefix: Annotated[str, AfterValidator(_is_base_topic)] = "homeassistant"
     tls: TlsSection | None = None
 
     @field_validator("password", "password_file")
@@ -378,15 +385,25 @@ class Config(Section):
 
     @field_validator("triggers")
     @classmethod
-    def _can_be_compared(cls, triggers: tuple[TriggerSection, ...], info: ValidationInfo) -> tuple[TriggerSection, ...]:
-        scene, calibration = info.data.get("scene"), info.data.get("calibration")
+    def _need_a_still_camera(
+        cls, triggers: tuple[TriggerSection, ...], info: ValidationInfo
+    ) -> tuple[TriggerSection, ...]:
+        scene = info.data.get("scene")
         if triggers and scene is not None and scene.mode == "moving":
             raise ValueError("need scene.mode still: a moving camera has no levels to compare")
-        in_metres = [trigger.name for trigger in triggers if trigger.measure == "metres"]
-        if in_metres and calibration is not None and not calibration.points and calibration.floor is None:
-            names = ", ".join(in_metres)
-            raise ValueError(f"measure metres without a calibration: {names}; calibrate, or say measure: nearness")
         return triggers
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed but will not do what its author may expect."""
+        found = []
+        in_metres = [trigger.name for trigger in self.triggers if trigger.measure == "metres"]
+        if in_metres and not self.calibration.points and self.calibration.floor is None:
+            names = ", ".join(in_metres)
+            found.append(f"triggers: frozen until the camera is calibrated, since they measure metres: {names}")
+        if self.scene.mode == "moving" and not self.zones:
+            found.append("zones: there are none, and a moving camera has readings of zones alone")
+        return tuple(found)
 
 
 def mask_credentials(text: str) -> str:
