@@ -138,6 +138,6 @@ def _refine(r: Doubles, d: Doubles, scale: float, shift: float) -> tuple[float, 
         before = scale
         scale = float(weights @ ((r - r_mean) * (d - d_mean)) / variance)
         shift = float(d_mean - scale * r_mean)
-        if scale <= 0 or abs(scale - before) < 1e-6 * before:
+        if scale <= 0 or abs(scale - before) < 1e-4 * before:
             break
     return scale, shift, weights

@@ -16,6 +16,7 @@ from edge.scene.alignment import GOOD_RESIDUAL, MAD, SIGMA_FLOOR, Alignment, Dou
 LEARN_FRAMES = (8, 60)  # fewest to learn from; most to keep in memory
 _LEAST_QUALITY = 0.3  # of a frame that is learned from
 _ANCHOR_SECONDS = 30.0
+_FOLLOW_SECONDS = 0.4  # slow things need not be followed with every frame of a fast camera
 _LONGEST_STEP_SECONDS = 2.0  # a gap between frames is not time that the view was seen for
 
 
@@ -95,6 +96,7 @@ class Background:
         self._changed_seconds = np.zeros(counted.shape, np.float32)
         self._candidate = reference.median.copy()
         self._anchor_seconds = 0.0
+        self._unfollowed_seconds = 0.0
 
     @property
     def sigma(self) -> Doubles:
@@ -115,11 +117,15 @@ class Background:
 
         Neither the foreground and its blurred edges nor what lies farther than before (an opened door) is followed.
         """
-        seconds = min(seconds, _LONGEST_STEP_SECONDS)
         near = cv2.dilate(foreground.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+        self._unchanged = ~near & self._counted
+        self._unfollowed_seconds += min(seconds, _LONGEST_STEP_SECONDS)
+        seconds = self._unfollowed_seconds
+        if seconds < _FOLLOW_SECONDS:
+            return
+        self._unfollowed_seconds = 0.0
         error = q - self._median
         changed = near | (np.abs(error) > self._step)
-        self._unchanged = ~near & self._counted
         rate = min(1.0, seconds / self._section.adapt_seconds)
         error[changed] = 0
         self._median += rate * error
