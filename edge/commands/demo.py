@@ -1,13 +1,17 @@
 """See it work: the whole daemon with a broker of its own and the page; nothing to configure.
 
-Without --camera it shows real photographs, one after another, each read by itself as with a moving camera.
+Without --camera it plays a rendered clip of a camera that stands still, whose true distances are known and shown beside
+what is read. --photos shows real photographs, one after another, each read by itself as with a moving camera.
 """
 
 import argparse
+import json
 import logging
 import sys
+import tempfile
 import time
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.commands import thirds
@@ -18,15 +22,18 @@ if TYPE_CHECKING:
     from edge.records import Reading
 
 _REDRAW_SECONDS = 0.25
+_SWITCHED = {True: "ON", False: "off", None: "-"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
         "--camera",
         metavar="SOURCE",
         help="picamera2, /dev/videoN, rtsp://…, http://…, a video file or a folder; it must stand still",
     )
+    source.add_argument("--photos", action="store_true", help="show real photographs instead of the rendered clip")
     parser.add_argument("--moving", action="store_true", help="with --camera: the camera does not stand still")
     parser.add_argument("--weights", default="auto", metavar="FILE", help="a weights file, or a known name")
     parser.add_argument("--seconds", type=float, metavar="N", help="end by itself after N seconds")
@@ -39,36 +46,62 @@ def main(args: argparse.Namespace) -> int:
     from edge.embedded_broker import EmbeddedBroker
 
     logging.getLogger().setLevel(logging.WARNING)  # the table says the rest
-    with EmbeddedBroker() as broker:
-        table = _Table(broker.port)
-        daemon = Daemon(_configuration(args, broker.port), consumers=(table.show,))
+    clip = None if args.camera or args.photos else _Clip()
+    with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as state:
+        table = _Table(broker.port, clip)
+        daemon = Daemon(_configuration(args, clip, broker.port), consumers=(table.show,), state=Path(state))
         table.daemon = daemon
         daemon.run(args.seconds)
     table.sum_up()
     return 0
 
 
-def _configuration(args: argparse.Namespace, port: int) -> "Config":
+class _Clip:
+    """The rendered clip and what is true in it."""
+
+    def __init__(self) -> None:
+        folder = Path(str(resources.files("edge"))) / "data" / "clip"
+        self.path = folder / "clip.mp4"
+        self.facts: dict[str, Any] = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+
+    def true_metres(self, sequence: int) -> float | None:
+        """Return the true distance of the nearest figure in the frame with that sequence number, or null."""
+        frames = self.facts["frames"]
+        figure = frames[(sequence - 1) % len(frames)]
+        return float(figure["metres"]) if figure else None
+
+
+def _configuration(args: argparse.Namespace, clip: _Clip | None, port: int) -> "Config":
     from edge.config import Config
 
-    photos = args.camera is None
-    camera = (
-        {"source": str(resources.files("edge") / "data" / "photos"), "fps": 1.0} if photos else {"source": args.camera}
-    )
-    return Config.model_validate(
-        {
-            "id": "demo",
-            "name": "edge-depth demo",
-            "camera": camera,
-            "model": {"weights": args.weights},
-            "scene": {"mode": "moving" if photos or args.moving else "still"},
-            "zones": tuple(zone.model_dump() for zone in thirds()),
-            "heatmap": {"interval": 0.25},
-            "publish": {"health_interval": 5.0},
-            "mqtt": {"host": "127.0.0.1", "port": port},
-            "web": {"listen": "127.0.0.1:0"},
-        }
-    )
+    values: dict[str, Any] = {
+        "id": "demo",
+        "name": "edge-depth demo",
+        "model": {"weights": args.weights},
+        "zones": tuple(zone.model_dump() for zone in thirds()),
+        "heatmap": {"interval": 0.25},
+        "publish": {"health_interval": 5.0},
+        "mqtt": {"host": "127.0.0.1", "port": port},
+        "web": {"listen": "127.0.0.1:0"},
+    }
+    if clip:
+        values |= _clip_sections(clip)
+    elif args.photos:
+        photos = Path(str(resources.files("edge"))) / "data" / "photos"
+        values |= {"camera": {"source": str(photos), "fps": 1.0}, "scene": {"mode": "moving"}}
+    else:
+        values |= {"camera": {"source": args.camera}, "scene": {"mode": "moving" if args.moving else "still"}}
+    return Config.model_validate(values)
+
+
+def _clip_sections(clip: _Clip) -> dict[str, Any]:
+    facts = clip.facts
+    return {
+        "camera": {"source": str(clip.path), "fps": float(facts["fps"])},
+        "scene": {"learn_seconds": float(facts["learn_seconds"]), "horizontal_fov_deg": facts["horizontal_fov_deg"]},
+        "calibration": {"points": tuple(facts["points"])},
+        "triggers": ({"name": "someone-near", "near": 2.0},),
+    }
 
 
 class _Table:
@@ -76,8 +109,9 @@ class _Table:
 
     daemon: "Daemon"
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, clip: _Clip | None) -> None:
         self._port = port
+        self._clip = clip
         self._live = sys.stdout.isatty()
         self._due = 0.0
         self._lines = 0
@@ -113,15 +147,18 @@ class _Table:
         print(f"page      {web.url if web else ''}")
         print(f"topics    mosquitto_sub -h 127.0.0.1 -p {self._port} -t '{self.daemon.topics.root}/#' -v")
         print(f"weights   {self.daemon.board.info()['weights']['name']}")
-        print("readings are relative until a camera is calibrated; no object is recognised, only what is near\n")
+        if self._clip:
+            print(f"picture   {self._clip.facts['note']}")
+        print("no object is recognised, only what is near; without a calibration readings are relative\n")
 
     def _rows(self, reading: "Reading") -> list[str]:
         scene, numbers = reading.scene, self.daemon.statistics.snapshot()
         publisher = self.daemon.publisher
         rows = [
             f"scene     {scene.state}  {_progress(scene.progress)}{scene.reason or ''}",
-            f"nearest   {_nearest(reading)}",
+            f"nearest   {_nearest(reading)}{self._truth(reading)}",
             *(f"  {zone.name:<8}{_zone(zone)}" for zone in scene.zones),
+            *(f"trigger   {trigger.name} {_SWITCHED[trigger.on]}" for trigger in reading.triggers),
             f"speed     {numbers['fps']:.1f} fps, {scene.depth.inference_seconds * 1000:.0f} ms network, "
             f"{reading.latency_seconds * 1000:.0f} ms camera to reading",
             f"sent      {publisher.published if publisher else 0} messages, frame {reading.frame.sequence}",
@@ -131,7 +168,16 @@ class _Table:
     def _line(self, reading: "Reading") -> str:
         zones = "  ".join(f"{zone.name} {_zone(zone).strip()}" for zone in reading.scene.zones)
         milliseconds = reading.scene.depth.inference_seconds * 1000
-        return f"{reading.scene.state:<9} nearest {_nearest(reading)}  |  {zones}  |  {milliseconds:.0f} ms"
+        triggers = "".join(f"  |  {trigger.name} {_SWITCHED[trigger.on]}" for trigger in reading.triggers)
+        nearest = f"{_nearest(reading)}{self._truth(reading)}"
+        return f"{reading.scene.state:<9} nearest {nearest}  |  {zones}{triggers}  |  {milliseconds:.0f} ms"
+
+    def _truth(self, reading: "Reading") -> str:
+        """Return the true distance beside the one that was read, where the clip knows it."""
+        if self._clip is None or reading.scene.state != "tracking":
+            return ""
+        metres = self._clip.true_metres(reading.frame.sequence)
+        return "  (truly nobody)" if metres is None else f"  (truly {metres:.2f} m)"
 
 
 def _nearest(reading: "Reading") -> str:
@@ -140,8 +186,11 @@ def _nearest(reading: "Reading") -> str:
         return f"{scene.zone_order[0]:<8}"
     if scene.nearest is None:
         return "nothing"
-    metres = "" if scene.nearest.distance_m is None else f"  {scene.nearest.distance_m:.2f} m"
-    return f"{scene.nearest.nearness:.2f}{metres}"
+    region = scene.nearest
+    if region.distance_m is None:
+        return f"nearness {region.nearness:.2f}"
+    error = "" if region.uncertainty_m is None else f" +- {region.uncertainty_m:.2f}"
+    return f"{region.distance_m:.2f}{error} m"
 
 
 def _zone(zone: Any) -> str:
