@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from edge import __version__, health, heatmap, messages
+from edge import __version__, health, heatmap, homeassistant, messages
 from edge.camera import open_camera
 from edge.config import Config, dump, state_directory
 from edge.depth import DepthModel, load_model
@@ -136,6 +136,7 @@ class Daemon:
             if self.publisher:
                 self.publisher.start()
                 stack.callback(self.publisher.stop)
+                self._announce()
             if self.web:
                 self.web.start()
                 stack.callback(self.web.stop)
@@ -168,6 +169,20 @@ class Daemon:
                 self._health_due = now + self._config.publish.health_interval
             if now >= ends_at:
                 self._stop.set()
+
+    def _announce(self) -> None:
+        """Tell Home Assistant of this camera; the publisher says it again with every connection."""
+        calibration = self._config.calibration
+        calibrated = bool(calibration.points) or calibration.floor is not None
+        for message in homeassistant.discovery(
+            self._config,
+            self.topics,
+            calibrated=calibrated,
+            machine=health.machine_name(),
+            commands=False,
+            events=False,
+        ):
+            self._publish(message)
 
     def _load(self) -> DepthModel:
         model = load_model(self._config.model)

@@ -92,6 +92,24 @@ def test_photographs_become_depth_on_a_real_broker(mosquitto, photos):
     assert health["rss_mb"] > 50
 
 
+def test_home_assistant_is_told_of_the_camera(mosquitto, photos):
+    """One retained device payload, whose topics are those that the daemon publishes; none with discovery off."""
+    topic = "homeassistant/device/edge-depth_test/config"
+    with Subscriber(mosquitto.port, "#") as subscriber:
+        daemon = Daemon(configuration(mosquitto, photos))
+        run_until(daemon, lambda: subscriber.payloads(topic) and len(subscriber.payloads(STATE)) > 1)
+        device = json.loads(subscriber.payloads(topic)[-1])
+        served = {message.topic for message in subscriber.heard}
+    wanted = {component["state_topic"] for component in device["components"].values() if "state_topic" in component}
+    assert wanted
+    assert wanted <= served
+    with Subscriber(mosquitto.port, "#") as subscriber:
+        silent = configuration(mosquitto, photos)
+        mqtt = silent.mqtt.model_copy(update={"discovery": "off", "discovery_prefix": "none"})
+        run_until(Daemon(silent.model_copy(update={"mqtt": mqtt})), lambda: subscriber.payloads(STATE))
+        assert not [message for message in subscriber.heard if message.topic.startswith("none/")]
+
+
 STATE = "edge-depth/test/state"
 
 

@@ -1,0 +1,85 @@
+"""Show what Home Assistant is told of this camera, or take its entities back."""
+
+import argparse
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.config import Config
+    from edge.mqtt import Publisher
+    from edge.topics import Topics
+
+_PATIENCE_SECONDS = 10.0
+_LOOK_SECONDS = 0.05
+_UNAVAILABLE = 69  # sysexits.h, EX_UNAVAILABLE
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--config", required=True, metavar="FILE", help="the configuration")
+    actions = parser.add_mutually_exclusive_group(required=True)
+    actions.add_argument("--print", action="store_true", help="print each topic and its payload; no broker is needed")
+    actions.add_argument("--remove", action="store_true", help="take the entities back from the broker")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print or remove; return 0, or 69 when the broker has not taken the removals."""
+    from edge.config import load
+    from edge.topics import Topics, machine_id
+
+    config = load(args.config)
+    topics = Topics(config.mqtt.base_topic, config.id or machine_id())
+    return _print(config, topics) if args.print else _remove(config, topics)
+
+
+def _print(config: "Config", topics: "Topics") -> int:
+    from edge.health import machine_name
+    from edge.homeassistant import discovery
+
+    calibrated = bool(config.calibration.points or config.calibration.floor)
+    for message in discovery(config, topics, calibrated=calibrated, machine=machine_name()):
+        print(message.topic, message.payload.decode())
+    return 0
+
+
+def _remove(config: "Config", topics: "Topics") -> int:
+    from edge.homeassistant import removal
+
+    logging.getLogger().setLevel(logging.WARNING)
+    messages = removal(config, topics)
+    visitor = _visitor(config, topics)
+    visitor.start()
+    for message in messages:
+        visitor.publish(message)
+    taken = _all_taken(visitor, len(messages) + 1)
+    problem = visitor.problem or "it does not acknowledge them"
+    visitor.stop()
+    broker = f"{config.mqtt.host}:{config.mqtt.port}"
+    if not taken:
+        print(f"edge-depth: the entities are not taken back by {broker}: {problem}", file=sys.stderr)
+        return _UNAVAILABLE
+    print(f"{broker} has taken back the entities of {topics.root} ({len(messages)} topics cleared)")
+    print("a daemon that runs brings them again when it connects: set mqtt.discovery: off, and restart it")
+    return 0
+
+
+def _visitor(config: "Config", topics: "Topics") -> "Publisher":
+    """Return a client beside the daemon's, which leaves the status topic alone: it says whether the daemon is there."""
+    from edge.mqtt import Publisher, client_id_for
+    from edge.records import Message
+
+    class Visitor(Publisher):
+        def _status(self, status: str) -> Message:
+            return Message(topic=f"{topics.root}/discovery", payload=b"", qos=1, retain=True)  # leaves nothing behind
+
+    return Visitor(config.mqtt, topics, f"{client_id_for(config.mqtt, topics)}-discovery")
+
+
+def _all_taken(publisher: "Publisher", count: int) -> bool:
+    """Wait until `count` messages are answered, and return whether the broker has taken them all."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while publisher.published + publisher.drops < count and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    return publisher.published >= count
