@@ -1,8 +1,8 @@
 """What Home Assistant is told of this camera, so that its entities appear by themselves; pure.
 
 The rules are those of its MQTT integration (home-assistant.io/integrations/mqtt, "MQTT Discovery"; read and run with
-2026.2). With a key at the root of a device payload that it does not know, it drops the whole of it. A component takes
-over `availability` from the root unless it has its own; `qos` it never takes over.
+2026.2 and 2026.11). With a key at the root of a device payload that it does not know, it drops the whole of it. A
+component takes over `availability` from the root unless it has its own; 2026.2 does not hand down `qos`.
 """
 
 import json

@@ -254,6 +254,8 @@ class Publisher:
             message, self._in_flight = self._in_flight, None
             self._published += not reason.is_failure
             self._drops += reason.is_failure
+            if message is not None and not message.payload and self._retained.get(message.topic) == message:
+                del self._retained[message.topic]  # an empty one takes a retained one back: done, once acknowledged
             self._changed.notify_all()
         if reason.is_failure and message is not None and self._problem is None:
             self._tell(f"the broker refuses {message.topic}: {reason.getName()}; let this client write there")

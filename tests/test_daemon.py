@@ -256,6 +256,7 @@ def test_the_demo_runs_by_itself_and_ends_by_itself(capsys):
         "http://127.0.0.1:",
         "mosquitto_sub -h 127.0.0.1",
         "starter-seed",
+        "rendered, not filmed",
         "nearest",
         "left",
         "centre",
@@ -264,3 +265,19 @@ def test_the_demo_runs_by_itself_and_ends_by_itself(capsys):
         assert text in printed
     assert " 0 readings" not in printed
     assert " 0 messages" not in printed
+
+
+def test_the_clip_knows_what_is_true_in_every_frame():
+    """Frame numbers count from 1 and go on over the clip's end; every frame of the video has its truth."""
+    from edge.commands.demo import Clip
+
+    clip = Clip()
+    frames = clip.facts["frames"]
+    capture = cv2.VideoCapture(str(clip.path))
+    count = 0
+    while capture.read()[0]:
+        count += 1
+    assert count == len(frames)
+    seen = next(number for number, figure in enumerate(frames, 1) if figure)
+    assert clip.true_metres(seen - 1) is None
+    assert clip.true_metres(seen) == clip.true_metres(seen + count) == frames[seen - 1]["metres"]

@@ -1,6 +1,6 @@
 """What Home Assistant is told, held against the rules of its MQTT integration, and how it is taken back.
 
-The rules were read in its source (2026.2: homeassistant/components/mqtt), and are written down here a second time.
+The rules were read in its source (homeassistant/components/mqtt, 2026.2), and are written down here a second time.
 """
 
 import json

@@ -369,3 +369,22 @@ def test_the_client_id_is_stable_and_differs_between_cameras():
     others = {client_id_for(section, Topics(base, name)) for base in ("edge-depth", "x") for name in ("hall", "door")}
     assert len(others) == 4
     assert client_id_for(MqttSection(client_id="mine"), TOPICS) == "mine"
+
+
+def test_a_retained_message_that_was_taken_back_is_forgotten(broker: Mosquitto):
+    """An empty retained payload is sent once; with the next connection neither it nor what it took back comes again."""
+    with publisher(broker.port) as made:
+        connected(made)
+        with Subscriber(broker.port, OCCUPANCY) as subscriber:
+            made.publish(occupancy(b"ON"))
+            subscriber.wait_for(OCCUPANCY, b"ON")
+            made.publish(occupancy(b""))
+            subscriber.wait_for(OCCUPANCY, b"")
+        eventually(lambda: made.published == 3, "the birth and both messages to be acknowledged")
+        broker.restart()
+        with Subscriber(broker.port) as subscriber:
+            subscriber.wait_for(STATUS, b"online")
+            connected(made)
+            made.publish(Message(topic=HEATMAP, payload=PICTURE))
+            subscriber.wait_for(HEATMAP, PICTURE)
+            assert subscriber.payloads(OCCUPANCY) == []

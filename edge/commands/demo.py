@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
     from edge.embedded_broker import EmbeddedBroker
 
     logging.getLogger().setLevel(logging.WARNING)  # the table says the rest
-    clip = None if args.camera or args.photos else _Clip()
+    clip = None if args.camera or args.photos else Clip()
     with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as state:
         table = _Table(broker.port, clip)
         daemon = Daemon(_configuration(args, clip, broker.port), consumers=(table.show,), state=Path(state))
@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-class _Clip:
+class Clip:
     """The rendered clip and what is true in it."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class _Clip:
         return float(figure["metres"]) if figure else None
 
 
-def _configuration(args: argparse.Namespace, clip: _Clip | None, port: int) -> "Config":
+def _configuration(args: argparse.Namespace, clip: Clip | None, port: int) -> "Config":
     from edge.config import Config
 
     values: dict[str, Any] = {
@@ -94,7 +94,7 @@ def _configuration(args: argparse.Namespace, clip: _Clip | None, port: int) -> "
     return Config.model_validate(values)
 
 
-def _clip_sections(clip: _Clip) -> dict[str, Any]:
+def _clip_sections(clip: Clip) -> dict[str, Any]:
     facts = clip.facts
     return {
         "camera": {"source": str(clip.path), "fps": float(facts["fps"])},
@@ -109,7 +109,7 @@ class _Table:
 
     daemon: "Daemon"
 
-    def __init__(self, port: int, clip: _Clip | None) -> None:
+    def __init__(self, port: int, clip: Clip | None) -> None:
         self._port = port
         self._clip = clip
         self._live = sys.stdout.isatty()
