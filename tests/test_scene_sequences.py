@@ -85,6 +85,19 @@ def test_a_knocked_camera_is_lost_and_learns_its_new_view():
     assert regions(watch(scene, camera, with_figure(elsewhere, 0.5, 0.5), 1))[-1] == 1
 
 
+def test_changes_of_state_are_logged_once(caplog):
+    """Learning, tracking, lost and tracking again are told once each, whatever lies in between."""
+    caplog.set_level("INFO", "edge.scene")
+    camera = Camera()
+    scene = learned(camera)
+    watch(scene, camera, room(), 3)
+    watch(scene, camera, PRIOR, 8, BLACK)
+    watch(scene, camera, room(), 3)
+    told = [record.getMessage().split(":")[1].strip() for record in caplog.records]
+    assert told == ["learning", "tracking", "lost", "tracking"]
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING", "INFO"]
+
+
 def test_a_view_that_keeps_changing_is_not_learned():
     """While the camera is being carried about the scene stays lost."""
     camera = Camera()

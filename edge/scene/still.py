@@ -54,6 +54,7 @@ class StillScene:
         self._steady: tuple[Floats, float] | None = None
         self._good_at = 0.0
         self._last_at: float | None = None
+        self._state: SceneState | None = None
 
     @property
     def reference(self) -> Reference | None:
@@ -84,6 +85,10 @@ class StillScene:
             self.relearn()
         scene = self._learn(depth) if self._background is None else self._track(depth, self._background)
         self._last_at = depth.frame.captured_at
+        if scene.state != self._state:
+            self._state = scene.state
+            level = logging.WARNING if scene.state == "lost" else logging.INFO
+            logger.log(level, "scene: %s%s", scene.state, f": {scene.reason}" if scene.reason else "")
         return scene
 
     def _restore(self, depth: DepthMap) -> None:
@@ -142,7 +147,6 @@ class StillScene:
         self._frames = []
         if reference is None:
             return self._unknown(depth, "learning", "the frames have no common background; learning again")
-        logger.info("scene: background learned")
         background = Background(reference, self._section, self._counted(d.shape))
         self._use(background, depth)
         self._good_at = now
@@ -157,9 +161,7 @@ class StillScene:
         near = background.stands_out(q)
         if np.count_nonzero(near) > _MOST_FOREGROUND * near.size:
             return self._disturbed(depth, fit, background)
-        if self._steady is not None:
-            logger.info("scene: background found again")
-            self._steady = None
+        self._steady = None
         self._good_at = now
         blobs = self._tracker.find(near)
         foreground = np.zeros(near.shape, bool)
@@ -266,8 +268,6 @@ class StillScene:
             fit = align(d, _unit(self._steady[0]), np.ones(d.shape, bool))
             if fit is not None and fit.quality >= _SAME_VIEW_QUALITY:
                 return now - self._steady[1] >= self._section.relearn_seconds
-        if self._steady is None:
-            logger.warning("scene lost: %s", _LOST)
         self._steady = d, now
         return False
 
