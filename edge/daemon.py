@@ -36,6 +36,7 @@ Consumer = Callable[[Reading], None]
 _STOP_SECONDS = 10.0
 _TICK_SECONDS = 0.5
 _SAVE_SECONDS = 30.0
+_FIRST_HEALTH_SECONDS = 5.0
 
 
 class Board:
@@ -161,6 +162,7 @@ class Daemon:
             if not ready and self._depth.ready.is_set() and self._capture.tried.is_set():
                 ready = True
                 ends_at = float("inf") if seconds is None else now + seconds
+                self._health_due = now + _FIRST_HEALTH_SECONDS  # the first report has nothing to tell yet
                 _notify("READY=1")
                 logger.info("ready: readings go to %s/#", self.topics.root)
             _notify("WATCHDOG=1")
