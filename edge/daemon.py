@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import os
 import platform
 import signal
@@ -22,7 +23,7 @@ from edge.depth import DepthModel, load_model
 from edge.errors import ThreadStuck
 from edge.mqtt import Publisher, client_id_for
 from edge.pipeline import CameraStatus, CaptureLoop, DepthLoop, Mailbox, Worker
-from edge.records import Frame, Message, Reading
+from edge.records import EventType, Frame, Message, Reading
 from edge.scene import StillScene, make_scene
 from edge.state import ReferenceStore, TriggerStore
 from edge.topics import Topics, machine_id
@@ -36,6 +37,7 @@ Consumer = Callable[[Reading], None]
 _STOP_SECONDS = 10.0
 _TICK_SECONDS = 0.5
 _SAVE_SECONDS = 30.0
+_SNAPSHOT_SECONDS = 5.0  # between two snapshots at the least
 _FIRST_HEALTH_SECONDS = 5.0
 
 
@@ -105,7 +107,7 @@ class Daemon:
         self._heatmap_due = 0.0
         self._stop = threading.Event()
         mailbox: Mailbox[Frame] = Mailbox()
-        consumers = (self._publish_reading, self._keep, *consumers)
+        consumers = (self._publish_reading, self._publish_events, self._keep, *consumers)
         state = state or state_directory()
         self._reference_store = ReferenceStore(state, self.topics.id)
         self._trigger_store = TriggerStore(state, self.topics.id)
@@ -113,6 +115,9 @@ class Daemon:
         self._scene = make_scene(config.scene, config.zones, config.calibration, saved)
         self._triggers = Triggers(config.triggers, self._trigger_store.load())
         self._save_due = 0.0
+        self._events = messages.Events(name for name, on in self._triggers.states().items() if on)
+        self._snapshot_due = 0.0
+        self._throttled = False
         self._depth = DepthLoop(self._load, self._scene, self._triggers, mailbox, self._stop, consumers)
         self._capture = CaptureLoop(
             open_camera(config.camera),
@@ -142,6 +147,8 @@ class Daemon:
                 self.web.start()
                 stack.callback(self.web.stop)
                 logger.info("page at %s", self.web.url)
+            # The last states are written whenever that is; while running, writes are bounded.
+            stack.callback(lambda: self._trigger_store.save(self._triggers.states(), math.inf))
             for worker in (self._depth, self._capture):
                 worker.start()
                 stack.callback(worker.finish, _STOP_SECONDS)
@@ -162,12 +169,13 @@ class Daemon:
             if not ready and self._depth.ready.is_set() and self._capture.tried.is_set():
                 ready = True
                 ends_at = float("inf") if seconds is None else now + seconds
-                self._health_due = now + _FIRST_HEALTH_SECONDS  # the first report has nothing to tell yet
+                # the report before had nothing to tell yet
+                self._health_due = now + min(_FIRST_HEALTH_SECONDS, self._config.publish.health_interval)
                 _notify("READY=1")
                 logger.info("ready: readings go to %s/#", self.topics.root)
             _notify("WATCHDOG=1")
             if now >= self._health_due:
-                self._publish(messages.health_message(self.topics, self._health()))
+                self._publish_health()
                 self._health_due = now + self._config.publish.health_interval
             if now >= ends_at:
                 self._stop.set()
@@ -182,7 +190,6 @@ class Daemon:
             calibrated=calibrated,
             machine=health.machine_name(),
             commands=False,
-            events=False,
         ):
             self._publish(message)
 
@@ -257,8 +264,35 @@ class Daemon:
             values |= {"mqtt_connected": self.publisher.connected, "mqtt_dropped": self.publisher.drops}
         return values
 
+    def _publish_health(self) -> None:
+        values = self._health()
+        self._publish(messages.health_message(self.topics, values))
+        throttled = bool(values["throttled"])
+        if throttled and not self._throttled:
+            self._publish_event("throttled", datetime.now(UTC), {"temperature_c": values["temperature_c"]})
+        self._throttled = throttled
+
+    def _publish_events(self, reading: Reading) -> None:
+        events = self._events.of(reading)
+        for event_type, details in events:
+            self._publish_event(event_type, reading.frame.wall_time, details)
+        now = time.monotonic()
+        if now >= self._snapshot_due and any(event_type == "near" for event_type, _ in events):
+            self._snapshot_due = now + _SNAPSHOT_SECONDS
+            zones = {zone.name: zone.polygon for zone in self._config.zones}
+            picture = heatmap.render_snapshot(reading.scene, self._config.heatmap, zones)
+            jpeg = heatmap.encode_jpeg(picture, self._config.heatmap.quality)
+            self._publish(messages.snapshot_message(self.topics, jpeg))
+
+    def _publish_event(self, event_type: EventType, moment: datetime, details: dict[str, Any]) -> None:
+        self._publish(messages.event_message(self.topics, event_type, moment, details))
+
     def _camera_changed(self, status: CameraStatus, reason: str) -> None:
         self._publish(messages.camera_message(self.topics, status))
+        if status == "reconnecting":
+            self._publish_event("camera_lost", datetime.now(UTC), {"reason": reason})
+        elif status == "online" and self._capture.reconnects:
+            self._publish_event("camera_back", datetime.now(UTC), {})
         self._health_due = 0.0  # a change is worth a report at once
 
 

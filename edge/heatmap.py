@@ -1,5 +1,6 @@
 """Rendering of depth: colours, legend, encoding. Warm = near, cold = far."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.config import HeatmapSection
-from edge.records import Bytes, DepthMap, Floats, Scene
+from edge.records import Bytes, DepthMap, Floats, Polygon, Scene
 
 _COLORMAPS = {
     "inferno": cv2.COLORMAP_INFERNO,
@@ -19,6 +20,8 @@ _COLORMAPS = {
 _HEADROOM = 1.5  # the reference spans 0..1; what comes nearer than all of it still has colours of its own
 _LEGEND_SHARE = 0.06  # of the picture's height
 _LEGEND_LEAST_PX = 16
+_ZONE_INK = (255, 255, 255)
+_BOX_INK = (80, 255, 80)  # a colour that no colour map has
 
 
 def frame_range(values: npt.NDArray[Any]) -> tuple[float, float]:
@@ -56,6 +59,25 @@ def _picture(values: Floats, ends: tuple[float, float], depth: DepthMap, section
     if not section.legend:
         return picture
     return np.vstack([picture, _legend(section, max(_LEGEND_LEAST_PX, round(size[1] * _LEGEND_SHARE)), depth, scale)])
+
+
+def render_snapshot(scene: Scene, section: HeatmapSection, zones: Mapping[str, Polygon]) -> Bytes:
+    """Return the heatmap of a scene, as `render` does, with the outlines of the zones and the regions in their boxes.
+
+    `zones` are polygons in fractions of the frame. Each box has its metres, or its nearness without a calibration.
+    """
+    picture = render(scene, section)
+    height, width = scene.depth.frame.pixels.shape[:2]
+    size = np.array((section.width, max(1, round(section.width * height / width))))
+    for polygon in zones.values():
+        corners = np.round(np.array(polygon) * size).astype(np.int32)
+        cv2.polylines(picture, [corners], True, _ZONE_INK, 1, cv2.LINE_AA)
+    for region in scene.regions:
+        left, top, right, bottom = (round(side) for side in np.array(region.box) * (*size, *size))
+        cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), _BOX_INK, 2)
+        text = f"{region.nearness:.2f}" if region.distance_m is None else f"{region.distance_m:.2f} m"
+        cv2.putText(picture, text, (left + 4, top + 18), cv2.FONT_HERSHEY_SIMPLEX, 0.6, _BOX_INK, 2, cv2.LINE_AA)
+    return picture
 
 
 def colour(values: Floats, colormap: str) -> Bytes:

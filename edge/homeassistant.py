@@ -13,10 +13,10 @@ from typing import Any, get_args
 
 from edge import __version__
 from edge.config import Config, HeatmapSection, TriggerSection
-from edge.records import Message
+from edge.records import EventType, Message
 from edge.topics import Topics
 
-EVENT_TYPES = ("near", "clear", "camera_lost", "camera_back", "scene_lost", "throttled")
+EVENT_TYPES = get_args(EventType)
 
 # What was announced: each retained topic and, where it is a device's, the components in it as `platform/key`.
 Announced = Mapping[str, Collection[str]]

@@ -4,12 +4,12 @@ The status topic is the publisher's own (edge/mqtt.py), since the broker sends h
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from edge.config import PublishSection
-from edge.records import Message, Reading, Region, TriggerState, ZoneScene
+from edge.records import EventType, Message, Reading, Region, TriggerState, ZoneScene
 from edge.topics import Topics
 
 SCHEMA = 1
@@ -148,6 +148,17 @@ def heatmap_message(topics: Topics, jpeg: bytes) -> Message:
     return Message(topic=topics.named("heatmap"), payload=jpeg)
 
 
+def snapshot_message(topics: Topics, jpeg: bytes) -> Message:
+    """Return a JPEG for the snapshot's topic; never retained."""
+    return Message(topic=topics.named("snapshot"), payload=jpeg)
+
+
+def event_message(topics: Topics, event_type: EventType, time: datetime, details: Mapping[str, Any]) -> Message:
+    """Return something that happened; never retained, or it would happen again with every connection."""
+    values = {"schema": SCHEMA, "event_type": event_type, "time": utc(time), "details": details}
+    return Message(topic=topics.named("event"), payload=encode(values), qos=1)
+
+
 def encode(values: Mapping[str, Any]) -> bytes:
     """Return compact JSON.
 
@@ -203,6 +214,34 @@ class _Gate:
             or (before is not None and level is not None and abs(level - before) > self._section.deadband)
             for before, level in pairs
         )
+
+
+class Events:
+    """Finds what happened between one reading and the next.
+
+    `on` names the triggers that were on when the daemon last stopped: going on so is no event.
+    """
+
+    def __init__(self, on: Iterable[str]) -> None:
+        self._on = set(on)
+        self._lost = False
+
+    def of(self, reading: Reading) -> list[tuple[EventType, dict[str, Any]]]:
+        """Return the events of a reading, each with its details."""
+        found: list[tuple[EventType, dict[str, Any]]] = []
+        for trigger in reading.triggers:
+            details = {"trigger": trigger.name, "level": _rounded(trigger.level, 3)}
+            if trigger.on and trigger.name not in self._on:
+                self._on.add(trigger.name)
+                found.append(("near", details))
+            elif trigger.on is False and trigger.name in self._on:
+                self._on.discard(trigger.name)
+                found.append(("clear", details))
+        lost = reading.scene.state == "lost"
+        if lost and not self._lost:
+            found.append(("scene_lost", {"reason": reading.scene.reason}))
+        self._lost = lost
+        return found
 
 
 class ReadingPublisher:

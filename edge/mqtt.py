@@ -28,6 +28,7 @@ from edge.topics import Topics
 logger = logging.getLogger(__name__)
 
 _MAX_BYTES = 1_000_000  # mosquitto 2.1 disconnects whoever sends a packet above 2 MB
+_MOST_EVENTS = 100
 _SEND_BUFFER_BYTES = 65536  # the kernel's default grows to megabytes: many stale pictures on a slow link
 _FIRST_WAIT_SECONDS = 1
 _COLD_WAIT_SECONDS = 29  # with the jitter 30, for a broker that has never been there
@@ -92,6 +93,7 @@ class Publisher:
         self._waiting: dict[str, Message] = {}
         self._in_flight: Message | None = None
         self._too_large: set[str] = set()
+        self._events = 0
         self._drops = 0
         self._published = 0
         self._client = self._make_client()
@@ -127,6 +129,8 @@ class Publisher:
     def publish(self, message: Message) -> None:
         """Send a message as soon as the broker takes it, unless a newer one of its topic comes first.
 
+        Events (QoS 1, not retained) do not replace each other; a hundred of them may wait.
+
         Returns at once. Without a connection an unretained message is dropped, and of each retained topic the newest
         message kept. A payload over 1 MB is dropped.
         """
@@ -139,8 +143,13 @@ class Publisher:
             elif not self._connected:
                 self._drops += 1
                 return
-            self._drops += message.topic in self._waiting
-            self._waiting[message.topic] = message
+            key = message.topic
+            if message.qos and not message.retain:  # an event: the next one does not make up for it
+                self._events += 1
+                key = f"{key}#{self._events}"  # no topic has a # in it
+                self._drop_oldest_event()
+            self._drops += key in self._waiting
+            self._waiting[key] = message
         self._send_next()
 
     def stop(self) -> None:
@@ -202,6 +211,12 @@ class Publisher:
                 return
             message = self._in_flight = self._waiting.pop(next(iter(self._waiting)))
         self._client.publish(message.topic, message.payload, message.qos, message.retain)
+
+    def _drop_oldest_event(self) -> None:
+        waiting = [key for key in self._waiting if "#" in key]
+        if len(waiting) >= _MOST_EVENTS:
+            del self._waiting[waiting[0]]
+            self._drops += 1
 
     def _drop_too_large(self, message: Message) -> None:
         self._drops += 1

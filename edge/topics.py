@@ -5,7 +5,7 @@ import socket
 from dataclasses import dataclass
 from typing import Literal
 
-PlainTopic = Literal["status", "info", "health", "state", "nearest", "nearest_m", "heatmap"]
+PlainTopic = Literal["status", "info", "health", "state", "nearest", "nearest_m", "heatmap", "snapshot", "event"]
 
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 

@@ -20,7 +20,7 @@ from edge.daemon import Daemon
 from edge.errors import CameraError, EngineError, WeightsError
 from tests.broker import Subscriber, eventually, free_port
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 90.0
 
 
 def configuration(mosquitto, source, **sections):
@@ -71,7 +71,13 @@ def test_photographs_become_depth_on_a_real_broker(mosquitto, photos):
     }
     with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
         daemon = Daemon(configuration(mosquitto, photos, scene={"mode": "moving"}))
-        run_until(daemon, lambda: topics_of(subscriber) >= expected and len(subscriber.payloads(STATE)) > 12)
+
+        def enough():
+            health = subscriber.payloads("edge-depth/test/health")
+            measured = health and json.loads(health[-1])["inference_ms"]
+            return measured and topics_of(subscriber) >= expected and len(subscriber.payloads(STATE)) > 12
+
+        run_until(daemon, enough)
         subscriber.wait_for("edge-depth/test/status", b"offline")
         subscriber.wait_for("edge-depth/test/camera/status", b"offline")
     assert expected == topics_of(subscriber)
@@ -101,8 +107,8 @@ def test_home_assistant_is_told_of_the_camera(mosquitto, photos):
         device = json.loads(subscriber.payloads(topic)[-1])
         served = {message.topic for message in subscriber.heard}
     wanted = {component["state_topic"] for component in device["components"].values() if "state_topic" in component}
-    assert wanted
-    assert wanted <= served
+    assert "edge-depth/test/nearest" in wanted
+    assert wanted - {"edge-depth/test/event"} <= served  # nothing has happened yet
     with Subscriber(mosquitto.port, "#") as subscriber:
         silent = configuration(mosquitto, photos)
         mqtt = silent.mqtt.model_copy(update={"discovery": "off", "discovery_prefix": "none"})
@@ -130,6 +136,37 @@ def test_a_still_camera_learns_and_then_reads_against_its_background(mosquitto, 
     assert states[0] == "learning"
     assert states[-1] == "tracking"
     assert subscriber.payloads("edge-depth/test/nearest")[-1] == b"None"
+
+
+def test_who_comes_near_switches_a_trigger_with_event_and_snapshot(mosquitto):
+    """On the rendered clip, calibrated: the trigger is OFF, then ON, with an event and a snapshot; then it is kept."""
+    from edge.commands.demo import Clip
+
+    facts = Clip().facts
+    config = configuration(
+        mosquitto,
+        Clip().path,
+        camera={"fps": float(facts["fps"])},
+        scene={"learn_seconds": float(facts["learn_seconds"]), "min_step": 0.05},
+        calibration={"points": tuple(facts["points"])},
+        triggers=({"name": "visitor", "near": 4.0, "on_delay": 0.0, "min_frames": 1},),
+    )
+    root = "edge-depth/test"
+    with Subscriber(mosquitto.port, f"{root}/#") as subscriber:
+        daemon = Daemon(config)
+        run_until(daemon, lambda: subscriber.payloads(f"{root}/snapshot"))
+        events = [json.loads(payload) for payload in subscriber.payloads(f"{root}/event")]
+        switched = subscriber.payloads(f"{root}/trigger/visitor")
+    near = next(event for event in events if event["event_type"] == "near")
+    assert near["details"]["trigger"] == "visitor"
+    assert 0 < near["details"]["level"] < 4.0
+    assert b"ON" in switched
+    snapshot = cv2.imdecode(np.frombuffer(subscriber.payloads(f"{root}/snapshot")[0], np.uint8), 1)
+    assert snapshot.shape[1] == 512
+    assert (np.abs(snapshot.astype(int) - (80, 255, 80)).sum(axis=-1) < 90).sum() > 100  # the box
+    again = Daemon(config)
+    assert again._triggers.states() == {"visitor": True}
+    assert again._reference_store.load(0.0)["weights"] == "starter-seed"
 
 
 def test_the_page_shows_the_running_daemon(photos):

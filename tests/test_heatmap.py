@@ -1,12 +1,14 @@
 """The heatmap: warm is near, and the same distance keeps its colour."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from edge.config import HeatmapSection, SceneSection
-from edge.heatmap import colour, encode_jpeg, encode_png, frame_range, grey, normalise, render
-from edge.records import Scene
+from edge.heatmap import colour, encode_jpeg, encode_png, frame_range, grey, normalise, render, render_snapshot
+from edge.records import Region, Scene
 from edge.scene import StillScene
 from tests.scenes import Camera, room, with_figure
 
@@ -102,3 +104,23 @@ def test_grey_is_white_where_it_is_near():
     picture = grey(depth, 8)
     assert picture[np.unravel_index(depth.argmax(), depth.shape)] == 255
     assert picture[np.unravel_index(depth.argmin(), depth.shape)] == 0
+
+
+def test_a_snapshot_shows_box_and_metres():
+    """The heatmap with the region in its box; everywhere else, the zone's outline apart, it is the heatmap itself."""
+    region = Region(nearness=0.9, box=(0.25, 0.25, 0.75, 0.75), centroid=(0.5, 0.5), area=0.25, distance_m=1.52)
+    scene = replace(scene_of(room()), regions=(region,))
+    plain, snapshot = render(scene, BARE), render_snapshot(scene, BARE, {"all": ((0, 0), (1, 0), (1, 1))})
+    assert plain.shape == snapshot.shape
+    np.testing.assert_array_equal(snapshot[48, 70:180], np.tile([80, 255, 80], (110, 1)))
+    changed = (plain != snapshot).any(axis=-1)
+    assert not changed[160:, 10:180].any()
+    assert changed[50:75, 66:140].any()  # the metres
+
+
+@pytest.mark.parametrize("distance", [None, 1.5])
+def test_a_snapshot_of_a_region_at_the_edge_is_drawn(distance):
+    """A region that fills the picture has its box along the rim."""
+    region = Region(nearness=2.0, box=(0, 0, 1, 1), centroid=(0.5, 0.5), area=1.0, distance_m=distance)
+    snapshot = render_snapshot(replace(scene_of(room()), regions=(region,)), BARE, {})
+    assert tuple(snapshot[0, 128]) == tuple(snapshot[-1, 128]) == (80, 255, 80)

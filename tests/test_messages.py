@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from edge.config import PublishSection
 from edge.messages import (
+    Events,
     ReadingPublisher,
     camera_message,
+    event_message,
     health_message,
     heatmap_message,
     info_message,
@@ -316,3 +318,43 @@ def test_readings_come_neither_too_often_nor_too_seldom(steps: list[tuple[float,
     gaps = np.diff([*sent_at, now])
     assert np.all(gaps[:-1] >= 1.0 - 1e-9)
     assert np.all(gaps <= 10.0 + 3.0)
+
+
+def _trigger(on: bool | None, level: float | None = None) -> tuple[TriggerState, ...]:
+    return (TriggerState(name="visitor", on=on, level=level),)
+
+
+def test_events_are_what_changed():
+    """A trigger that goes on is `near`, one that goes off `clear`, each once; staying so is nothing."""
+    events = Events(on=())
+    found = [events.of(make_reading(triggers=_trigger(on, 1.2))) for on in (None, False, True, True, False, False)]
+    near, clear = [("near", {"trigger": "visitor", "level": 1.2})], [("clear", {"trigger": "visitor", "level": 1.2})]
+    assert found == [[], [], near, [], clear, []]
+
+
+def test_going_on_after_a_restart_is_no_event():
+    """A trigger that was on when the daemon stopped, and still is, has not happened again; its end is told."""
+    events = Events(on=["visitor"])
+    assert events.of(make_reading(triggers=_trigger(True))) == []
+    assert [kind for kind, _ in events.of(make_reading(triggers=_trigger(False)))] == ["clear"]
+
+
+def test_a_lost_scene_is_told_once():
+    """However long the scene is lost, it is one event, with the reason; the next loss is another."""
+    events = Events(on=())
+    lost = make_reading(state="lost", reason="moved")
+    found = [events.of(reading) for reading in (lost, lost, make_reading(), lost)]
+    told = [("scene_lost", {"reason": "moved"})]
+    assert found == [told, [], [], told]
+
+
+def test_an_event_is_never_retained():
+    """Retained, it would happen again with every connection; acknowledged, it is not lost on the way."""
+    message = event_message(TOPICS, "near", NOON, {"trigger": "visitor"})
+    assert (message.qos, message.retain) == (1, False)
+    assert json.loads(message.payload) == {
+        "schema": 1,
+        "event_type": "near",
+        "time": utc(NOON),
+        "details": {"trigger": "visitor"},
+    }

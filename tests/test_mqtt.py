@@ -388,3 +388,23 @@ def test_a_retained_message_that_was_taken_back_is_forgotten(broker: Mosquitto):
             made.publish(Message(topic=HEATMAP, payload=PICTURE))
             subscriber.wait_for(HEATMAP, PICTURE)
             assert subscriber.payloads(OCCUPANCY) == []
+
+
+def test_events_do_not_replace_each_other(broker: Mosquitto):
+    """Messages of QoS 1 that are not retained all arrive, in order, however fast they come; a hundred may wait."""
+    event = "edge-depth/hall/event"
+    with publisher(broker.port) as made, Subscriber(broker.port, event) as subscriber:
+        connected(made)
+        for number in range(50):
+            made.publish(Message(topic=event, payload=b"%d" % number, qos=1))
+        subscriber.wait_for(event, b"49")
+        assert [b"%d" % number for number in range(50)] == subscriber.payloads(event)
+        before = made.drops
+        broker.freeze()
+        try:
+            for number in range(250):
+                made.publish(Message(topic=event, payload=b"%d" % number, qos=1))
+            assert made.drops - before in (149, 150)  # one is in flight, or waits with the others
+        finally:
+            broker.thaw()
+        subscriber.wait_for(event, b"249")
