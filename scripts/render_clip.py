@@ -247,7 +247,7 @@ def pack_clip(pictures: list[np.ndarray], figures: list[Seen | None], points: li
     CLIP.mkdir(parents=True, exist_ok=True)
     encode(pictures, CLIP / "clip.mp4")
     head = {
-        "note": "rendered, not filmed: a made room with made figures, and their exact distances",
+        "note": "rendered, not filmed, with exact distances; calibrated at three places that suit the starter weights",
         "frame": "item i of frames is frame i of clip.mp4, counted from 0; null where no figure is seen",
         "fps": FPS,
         "learn_seconds": LEARN_SECONDS,
