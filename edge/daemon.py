@@ -25,7 +25,7 @@ from edge.mqtt import Publisher, client_id_for
 from edge.pipeline import CameraStatus, CaptureLoop, DepthLoop, Mailbox, Worker
 from edge.records import EventType, Frame, Message, Reading
 from edge.scene import StillScene, make_scene
-from edge.state import ReferenceStore, TriggerStore
+from edge.state import AnnouncedStore, ReferenceStore, TriggerStore
 from edge.topics import Topics, machine_id
 from edge.triggers import Triggers
 from edge.web import WebServer
@@ -111,6 +111,8 @@ class Daemon:
         state = state or state_directory()
         self._reference_store = ReferenceStore(state, self.topics.id)
         self._trigger_store = TriggerStore(state, self.topics.id)
+        self._announced_store = AnnouncedStore(state, self.topics.id)
+        self._announced: dict[str, list[str]] = {}
         saved = self._reference_store.load(time.monotonic())
         self._scene = make_scene(config.scene, config.zones, config.calibration, saved)
         self._triggers = Triggers(config.triggers, self._trigger_store.load())
@@ -184,13 +186,16 @@ class Daemon:
         """Tell Home Assistant of this camera; the publisher says it again with every connection."""
         calibration = self._config.calibration
         calibrated = bool(calibration.points) or calibration.floor is not None
-        for message in homeassistant.discovery(
+        found = homeassistant.discovery(
             self._config,
             self.topics,
             calibrated=calibrated,
             machine=health.machine_name(),
             commands=False,
-        ):
+            before=self._announced_store.load(),
+        )
+        self._announced = homeassistant.announced(found)
+        for message in found:
             self._publish(message)
 
     def _load(self) -> DepthModel:
@@ -265,6 +270,8 @@ class Daemon:
         return values
 
     def _publish_health(self) -> None:
+        if self.publisher and self.publisher.connected:  # only now does the broker have what was announced
+            self._announced_store.save(self._announced, time.monotonic())
         values = self._health()
         self._publish(messages.health_message(self.topics, values))
         throttled = bool(values["throttled"])

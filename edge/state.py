@@ -1,4 +1,4 @@
-"""What survives a restart: the learned reference and the states of the triggers, one file of each per camera.
+"""What survives a restart: the reference, the triggers' states, what was announced; one file of each per camera.
 
 A file is replaced as a whole or not at all, and seldom, since SD cards wear. One that can't be used is set aside with a
 warning, and the daemon starts without it; one that can't be written is a state that is logged once, never an error.
@@ -87,6 +87,28 @@ class TriggerStore:
         if not self._file.write(lambda: _encode_triggers(states), now):
             return False
         self._written = dict(states)
+        return True
+
+
+class AnnouncedStore:
+    """What Home Assistant was told of one camera, in `announced-<camera>.json`."""
+
+    def __init__(self, directory: Path, camera: str) -> None:
+        self._file = _File(directory / f"announced-{camera}.json", TRIGGERS_SECONDS)
+        self._written: dict[str, list[str]] = {}
+
+    def load(self) -> dict[str, list[str]]:
+        """Return {topic: components} as saved, empty where nothing usable is there."""
+        self._written = self._file.read(_decode_announced) or {}
+        return dict(self._written)
+
+    def save(self, announced: Mapping[str, list[str]], now: float) -> bool:
+        """Write `announced` if it has changed and return true; `now` is in monotonic seconds."""
+        if announced == self._written:
+            return False
+        if not self._file.write(lambda: json.dumps({"schema": SCHEMA, "announced": dict(announced)}).encode(), now):
+            return False
+        self._written = dict(announced)
         return True
 
 
@@ -250,6 +272,23 @@ def _decode_triggers(data: bytes) -> dict[str, bool]:
     if not isinstance(states, dict) or not all(isinstance(on, bool) for on in states.values()):
         raise ValueError("is damaged (triggers must be true or false each)")
     return states
+
+
+def _decode_announced(data: bytes) -> dict[str, list[str]]:
+    """Return what a file of announcements holds.
+
+    Raises:
+        ValueError: it is damaged, or of another version.
+    """
+    document = _parse(data)
+    _check_schema(document.get("schema"), SCHEMA)
+    found = document.get("announced")
+    if not isinstance(found, dict) or not all(
+        isinstance(parts, list) and all(isinstance(part, str) and "/" in part for part in parts)
+        for parts in found.values()
+    ):
+        raise ValueError("is damaged (announced must be lists of platform/key)")
+    return found
 
 
 def _check_schema(found: object, known: object) -> None:

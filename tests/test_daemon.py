@@ -116,6 +116,21 @@ def test_home_assistant_is_told_of_the_camera(mosquitto, photos):
         assert not [message for message in subscriber.heard if message.topic.startswith("none/")]
 
 
+def test_an_entity_that_went_is_taken_back(mosquitto, photos):
+    """A zone that is no longer configured is taken out of the device at the next start, as Home Assistant asks for."""
+    topic = "homeassistant/device/edge-depth_test/config"
+
+    def components(config):
+        with Subscriber(mosquitto.port, "#") as subscriber:
+            run_until(Daemon(config), lambda: len(subscriber.payloads("edge-depth/test/health")) > 1)
+            return json.loads(subscriber.payloads(topic)[-1])["components"]
+
+    zone = {key: part for key, part in components(configuration(mosquitto, photos)).items() if "left" in key}
+    assert zone
+    after = components(configuration(mosquitto, photos, zones=()))
+    assert {key: {"platform": part["platform"]} for key, part in zone.items()} == {key: after[key] for key in zone}
+
+
 STATE = "edge-depth/test/state"
 
 

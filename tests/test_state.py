@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save
 
 from edge.config import state_directory
-from edge.state import REFERENCE_SECONDS, TRIGGERS_SECONDS, ReferenceStore, TriggerStore
+from edge.state import REFERENCE_SECONDS, TRIGGERS_SECONDS, AnnouncedStore, ReferenceStore, TriggerStore
 
 ROOT = Path(__file__).parents[1]
 MAP = np.linspace(0, 1, 48 * 64).reshape(48, 64)
@@ -408,3 +408,16 @@ def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path, caplog: pytest.LogCapt
             np.testing.assert_array_equal(np.full((192, 256), float(found["step"])), found[name])
         assert {REFERENCE} <= names(tmp_path) <= {REFERENCE, f"{REFERENCE}.new"}
     assert [] == caplog.messages
+
+
+def test_what_was_announced_is_kept(tmp_path: Path):
+    """The next run knows it; the same again is not written; a damaged file is set aside."""
+    announced = {"homeassistant/device/x/config": ["sensor/nearest", "camera/heatmap"]}
+    store = AnnouncedStore(tmp_path, "hall")
+    assert store.load() == {}
+    assert store.save(announced, 0.0)
+    assert not store.save(announced, 1.0)
+    assert AnnouncedStore(tmp_path, "hall").load() == announced
+    (tmp_path / "announced-hall.json").write_text('{"schema": 1, "announced": {"a": [1]}}')
+    assert AnnouncedStore(tmp_path, "hall").load() == {}
+    assert (tmp_path / "announced-hall.json.damaged").exists()
