@@ -22,8 +22,8 @@ from edge.config import Config, dump, state_directory
 from edge.depth import DepthModel, load_model
 from edge.errors import ThreadStuck
 from edge.mqtt import Publisher, client_id_for
-from edge.pipeline import CameraStatus, CaptureLoop, DepthLoop, Mailbox, Worker
-from edge.records import EventType, Frame, Message, Reading
+from edge.pipeline import CaptureLoop, DepthLoop, Mailbox, Worker
+from edge.records import CameraStatus, EventType, Frame, Message, Reading
 from edge.scene import StillScene, make_scene
 from edge.state import AnnouncedStore, ReferenceStore, TriggerStore
 from edge.topics import Topics, machine_id
@@ -184,12 +184,10 @@ class Daemon:
 
     def _announce(self) -> None:
         """Tell Home Assistant of this camera; the publisher says it again with every connection."""
-        calibration = self._config.calibration
-        calibrated = bool(calibration.points) or calibration.floor is not None
         found = homeassistant.discovery(
             self._config,
             self.topics,
-            calibrated=calibrated,
+            calibrated=self._config.calibration.given,
             machine=health.machine_name(),
             commands=False,
             before=self._announced_store.load(),

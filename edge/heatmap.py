@@ -43,9 +43,7 @@ def render(scene: Scene, section: HeatmapSection) -> Bytes:
     The colours are those of the reference, 0..1.5, as long as there is one that the frame fits: the same distance keeps
     its colour from frame to frame. Else, and with `scale: frame`, they span the frame itself; the legend says which.
     """
-    stable = scene.aligned is not None and section.scale == "reference"
-    if stable:
-        assert scene.aligned is not None
+    if scene.aligned is not None and section.scale == "reference":
         return _picture(scene.aligned, (0.0, _HEADROOM), scene.depth, section, "reference")
     values = scene.depth.inverse_depth
     return _picture(values, frame_range(values), scene.depth, section, "frame")

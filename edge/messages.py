@@ -6,17 +6,15 @@ The status topic is the publisher's own (edge/mqtt.py), since the broker sends h
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from edge.config import PublishSection
-from edge.records import EventType, Message, Reading, Region, TriggerState, ZoneScene
+from edge.records import CameraStatus, EventType, Message, Reading, Region, TriggerState, ZoneScene
 from edge.topics import Topics
 
 SCHEMA = 1
 
 _SWITCHED = {True: b"ON", False: b"OFF", None: b"None"}
-
-CameraStatus = Literal["online", "reconnecting", "offline", "disabled"]
 
 
 def state_json(reading: Reading) -> dict[str, Any]:

@@ -8,16 +8,16 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from edge.camera import EndOfCamera
+from edge.camera import Camera, EndOfCamera
 from edge.errors import CameraError, ThreadStuck
-from edge.records import DepthMap, Frame, Reading, Scene, TriggerState
+from edge.records import CameraStatus, DepthMap, Frame, Reading, Scene, TriggerState
+from edge.scene import SceneModel
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-CameraStatus = Literal["online", "reconnecting", "offline"]
 
 # What each step may take before its thread counts as hung; systemd's watchdog then restarts the daemon.
 _OPEN_SECONDS = 60.0  # and camera.timeout
@@ -28,29 +28,10 @@ _TAKE_SECONDS = 1.0
 _BACKOFF_SECONDS = (1.0, 30.0)
 
 
-class FrameSource(Protocol):
-    """A camera as the capture loop sees it; a seam so that it can be faked."""
-
-    name: str
-    max_failed_opens: int | None
-
-    def open(self) -> None: ...
-
-    def read(self) -> Frame: ...
-
-    def close(self) -> None: ...
-
-
 class Estimator(Protocol):
     """The depth model as the depth loop sees it."""
 
     def estimate(self, frame: Frame) -> DepthMap: ...
-
-
-class SceneModel(Protocol):
-    """The scene as the depth loop sees it."""
-
-    def update(self, depth: DepthMap) -> Scene: ...
 
 
 class TriggerModel(Protocol):
@@ -157,7 +138,7 @@ class CaptureLoop(Worker):
 
     def __init__(
         self,
-        camera: FrameSource,
+        camera: Camera,
         mailbox: Mailbox[Frame],
         stop: threading.Event,
         *,

@@ -17,6 +17,7 @@ Polygon = tuple[tuple[float, float], ...]
 Box = tuple[float, float, float, float]
 
 SceneState = Literal["learning", "tracking", "lost", "moving"]
+CameraStatus = Literal["online", "reconnecting", "offline", "disabled"]
 EventType = Literal["near", "clear", "camera_lost", "camera_back", "scene_lost", "throttled"]
 
 

@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 REFERENCE_SECONDS = 600.0
-TRIGGERS_SECONDS = 10.0
+JSON_SECONDS = 10.0
 
 _MAX_BYTES = 16 << 20  # four times float64 median and sigma of the largest network input, 512 x 512
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -64,52 +64,67 @@ class ReferenceStore:
         return self._file.is_due(now) and self._file.write(lambda: _encode(values), now)
 
 
-class TriggerStore:
-    """Which triggers of one camera are on, in `triggers-<camera>.json`."""
+class _JsonStore(Generic[T]):
+    """{name: value} of one camera, in `<kind>-<camera>.json`, written when it has changed.
 
-    def __init__(self, directory: Path, camera: str) -> None:
-        self._file = _File(directory / f"triggers-{camera}.json", TRIGGERS_SECONDS)
-        self._written: dict[str, bool] = {}
+    `fits` says whether a value is one; `rule` says so in words, for a file where one is not.
+    """
 
-    def load(self) -> dict[str, bool]:
-        """Return {name: on} as saved, empty where nothing usable is there."""
-        self._written = self._file.read(_decode_triggers) or {}
+    def __init__(self, directory: Path, kind: str, camera: str, fits: Callable[[object], bool], rule: str) -> None:
+        self._file = _File(directory / f"{kind}-{camera}.json", JSON_SECONDS)
+        self._kind = kind
+        self._fits = fits
+        self._rule = rule
+        self._written: dict[str, T] = {}
+
+    def load(self) -> dict[str, T]:
+        """Return the values as saved, empty where nothing usable is there."""
+        self._written = self._file.read(self._decode) or {}
         return dict(self._written)
 
-    def save(self, states: Mapping[str, bool], now: float) -> bool:
-        """Write `states` if they have changed and return true; return false where they have not, or it failed.
+    def save(self, values: Mapping[str, T], now: float) -> bool:
+        """Write `values` if they have changed and return true; return false where they have not, or it failed.
 
-        To be called with every reading: a change within ten seconds of the last attempt is written by a later call.
-        `now` is in monotonic seconds.
+        A change within ten seconds of the last attempt is written by a later call; `now` is in monotonic seconds.
         """
-        if states == self._written or not self._file.is_due(now):
+        if values == self._written or not self._file.is_due(now):
             return False
-        if not self._file.write(lambda: _encode_triggers(states), now):
+        document = {"schema": SCHEMA, self._kind: dict(values)}
+        if not self._file.write(lambda: json.dumps(document).encode(), now):
             return False
-        self._written = dict(states)
+        self._written = dict(values)
         return True
 
+    def _decode(self, data: bytes) -> dict[str, T]:
+        """Return the values of a file.
 
-class AnnouncedStore:
-    """What Home Assistant was told of one camera, in `announced-<camera>.json`."""
+        Raises:
+            ValueError: it is damaged, or of another version.
+        """
+        document = _parse(data)
+        _check_schema(document.get("schema"), SCHEMA)
+        values = document.get(self._kind)
+        if not isinstance(values, dict) or not all(self._fits(value) for value in values.values()):
+            raise ValueError(f"is damaged ({self._kind} must be {self._rule})")
+        return values
+
+
+class TriggerStore(_JsonStore[bool]):
+    """Which triggers of one camera are on: {name: on}. `save` is to be called with every reading."""
 
     def __init__(self, directory: Path, camera: str) -> None:
-        self._file = _File(directory / f"announced-{camera}.json", TRIGGERS_SECONDS)
-        self._written: dict[str, list[str]] = {}
+        super().__init__(directory, "triggers", camera, lambda on: isinstance(on, bool), "true or false each")
 
-    def load(self) -> dict[str, list[str]]:
-        """Return {topic: components} as saved, empty where nothing usable is there."""
-        self._written = self._file.read(_decode_announced) or {}
-        return dict(self._written)
 
-    def save(self, announced: Mapping[str, list[str]], now: float) -> bool:
-        """Write `announced` if it has changed and return true; `now` is in monotonic seconds."""
-        if announced == self._written:
-            return False
-        if not self._file.write(lambda: json.dumps({"schema": SCHEMA, "announced": dict(announced)}).encode(), now):
-            return False
-        self._written = dict(announced)
-        return True
+class AnnouncedStore(_JsonStore[list[str]]):
+    """What Home Assistant was told of one camera: {topic: components}."""
+
+    def __init__(self, directory: Path, camera: str) -> None:
+        super().__init__(directory, "announced", camera, _are_components, "lists of platform/key")
+
+
+def _are_components(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) and "/" in part for part in value)
 
 
 class _File:
@@ -254,41 +269,6 @@ def _digest(arrays: Mapping[str, npt.NDArray[Any]], plain: str) -> str:
         digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
         digest.update(arrays[name].tobytes())
     return digest.hexdigest()
-
-
-def _encode_triggers(states: Mapping[str, bool]) -> bytes:
-    return json.dumps({"schema": SCHEMA, "triggers": dict(states)}).encode()
-
-
-def _decode_triggers(data: bytes) -> dict[str, bool]:
-    """Return the states of a file of triggers.
-
-    Raises:
-        ValueError: it is damaged, or of another version.
-    """
-    document = _parse(data)
-    _check_schema(document.get("schema"), SCHEMA)
-    states = document.get("triggers")
-    if not isinstance(states, dict) or not all(isinstance(on, bool) for on in states.values()):
-        raise ValueError("is damaged (triggers must be true or false each)")
-    return states
-
-
-def _decode_announced(data: bytes) -> dict[str, list[str]]:
-    """Return what a file of announcements holds.
-
-    Raises:
-        ValueError: it is damaged, or of another version.
-    """
-    document = _parse(data)
-    _check_schema(document.get("schema"), SCHEMA)
-    found = document.get("announced")
-    if not isinstance(found, dict) or not all(
-        isinstance(parts, list) and all(isinstance(part, str) and "/" in part for part in parts)
-        for parts in found.values()
-    ):
-        raise ValueError("is damaged (announced must be lists of platform/key)")
-    return found
 
 
 def _check_schema(found: object, known: object) -> None:

@@ -15,7 +15,6 @@ from edge.records import Region, Scene, TriggerState
 _Event = Literal["near", "between", "clear", "frozen"]
 _State = Literal["unknown", "off", "rising", "on", "falling"]
 
-_CLEAR_BEYOND = 0.1  # of `near`: how far beyond it `clear` lies unless configured
 _GAP_SECONDS = 2.0  # a gap no longer than this is always counted
 _GAP_FACTOR = 3.0  # nor is one that is no more than so many times as long as usual, however slow the camera
 _GAPS = 5  # what is usual: the median of so many gaps, which two losses of the camera in a row do not move
@@ -143,8 +142,7 @@ def _compare_metres(section: TriggerSection, regions: list[Region]) -> tuple[_Ev
         return "near", least, None
     if any(region.distance_m is None and not region.far for region in regions):
         return "frozen", least, "a region has no distance: metres need a calibration"
-    clear = section.near * (1 + _CLEAR_BEYOND) if section.clear is None else section.clear
-    return "between" if least is not None and least < clear else "clear", least, None
+    return "between" if least is not None and least < section.clear_level else "clear", least, None
 
 
 def _compare_nearness(section: TriggerSection, regions: list[Region]) -> tuple[_Event, float | None, str | None]:
@@ -153,5 +151,4 @@ def _compare_nearness(section: TriggerSection, regions: list[Region]) -> tuple[_
     level = None if most == -math.inf else most
     if most > section.near:
         return "near", level, None
-    clear = section.near * (1 - _CLEAR_BEYOND) if section.clear is None else section.clear
-    return "between" if most > clear else "clear", level, None
+    return "between" if most > section.clear_level else "clear", level, None

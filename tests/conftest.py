@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from edge.web import Board, WebServer
 from tests.broker import Mosquitto
 
 # These machines are noisy: no test may depend on how long an example takes.
@@ -25,6 +26,15 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """A real broker on a free port, open to all."""
     with Mosquitto(tmp_path / "mosquitto") as broker:
         yield broker
+
+
+@pytest.fixture
+def server(board: Board) -> Iterator[WebServer]:
+    """A server, on a free port, of the page of the test's own `board`."""
+    running = WebServer("127.0.0.1:0", board)
+    running.start()
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")

@@ -125,15 +125,6 @@ def board():
 
 
 @pytest.fixture
-def server(board):
-    """A server of the board's page."""
-    server = WebServer("127.0.0.1:0", board)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def visit(chromium, server):
     """A function that opens the page in the browser and returns the browser."""
 

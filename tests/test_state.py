@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save
 
 from edge.config import state_directory
-from edge.state import REFERENCE_SECONDS, TRIGGERS_SECONDS, AnnouncedStore, ReferenceStore, TriggerStore
+from edge.state import JSON_SECONDS, REFERENCE_SECONDS, AnnouncedStore, ReferenceStore, TriggerStore
 
 ROOT = Path(__file__).parents[1]
 MAP = np.linspace(0, 1, 48 * 64).reshape(48, 64)
@@ -140,7 +140,7 @@ def test_trigger_states_are_written_when_they_change(tmp_path: Path):
     assert [True, False] == [store.save({"door": True, "yard": False}, now) for now in (0.0, 100.0)]
     assert [True, False, False, True] == [
         store.save({"door": on, "yard": False}, now)
-        for on, now in [(False, 200.0), (True, 200.1), (True, 199.9 + TRIGGERS_SECONDS), (True, 200 + TRIGGERS_SECONDS)]
+        for on, now in [(False, 200.0), (True, 200.1), (True, 199.9 + JSON_SECONDS), (True, 200 + JSON_SECONDS)]
     ]
     again = TriggerStore(tmp_path, "hall")
     assert {"door": True, "yard": False} == again.load()
@@ -298,7 +298,7 @@ def test_an_unwritable_place_is_a_state(tmp_path: Path, caplog: pytest.LogCaptur
     store = TriggerStore(place, "hall")
     assert {} == store.load()
     assert f"{place / TRIGGERS}: can't be read: Not a directory; starting without it" == caplog.messages.pop()
-    times = [step * TRIGGERS_SECONDS for step in range(5)]
+    times = [step * JSON_SECONDS for step in range(5)]
     assert [False] * 3 == [store.save({"door": True}, now) for now in times[:3]]
     place.unlink()
     assert [False, True, False] == [store.save({"door": True}, now) for now in (times[3] - 1, times[3], times[4])]

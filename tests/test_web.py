@@ -60,15 +60,6 @@ def client(board):
     return app.test_client()
 
 
-@pytest.fixture
-def server(board):
-    """A server that runs, on a free port."""
-    server = WebServer("127.0.0.1:0", board)
-    server.start()
-    yield server
-    server.stop()
-
-
 def fetch(server, path="/", method="GET", headers=None):
     """Return a server's answer to one request: its status, headers and body."""
     address = urlsplit(server.url)

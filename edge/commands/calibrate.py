@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
     config = _configuration(args)
     section = config.calibration
     reference, frame = _learn(config)
-    if not section.points and section.floor is None:
+    if not section.given:
         _write_snapshot(args.snapshot, frame.pixels, reference.median)
         print(_INSTRUCTIONS.format(path=args.snapshot.resolve()), file=sys.stderr)
         section = section.model_copy(update={"points": _asked_points()})

@@ -38,8 +38,7 @@ def _print(config: "Config", topics: "Topics") -> int:
     from edge.health import machine_name
     from edge.homeassistant import discovery
 
-    calibrated = bool(config.calibration.points or config.calibration.floor)
-    for message in discovery(config, topics, calibrated=calibrated, machine=machine_name()):
+    for message in discovery(config, topics, calibrated=config.calibration.given, machine=machine_name()):
         print(message.topic, message.payload.decode())
     return 0
 

@@ -213,6 +213,11 @@ class CalibrationSection(Section):
     floor: FloorSection | None = None
     max_metres: Annotated[float, _within(1, 200)] = 20.0
 
+    @property
+    def given(self) -> bool:
+        """Whether there is anything to fit metres to."""
+        return bool(self.points) or self.floor is not None
+
 
 class TriggerSection(Section):
     """A level that switches when something comes near."""
@@ -226,6 +231,13 @@ class TriggerSection(Section):
     off_delay: Seconds = 3.0
     min_frames: Annotated[int, _within(1, 1000)] = 2
     min_quality: Fraction = 0.5
+
+    @property
+    def clear_level(self) -> float:
+        """The level that clears: `clear`, or a tenth beyond `near`."""
+        if self.clear is not None:
+            return self.clear
+        return self.near * (1.1 if self.measure == "metres" else 0.9)
 
     @field_validator("clear")
     @classmethod
@@ -398,7 +410,7 @@ class Config(Section):
         """What is allowed but will not do what its author may expect."""
         found = []
         in_metres = [trigger.name for trigger in self.triggers if trigger.measure == "metres"]
-        if in_metres and not self.calibration.points and self.calibration.floor is None:
+        if in_metres and not self.calibration.given:
             names = ", ".join(in_metres)
             found.append(f"triggers: frozen until the camera is calibrated, since they measure metres: {names}")
         if self.scene.mode == "moving" and not self.zones:

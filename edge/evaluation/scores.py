@@ -160,9 +160,8 @@ def score_trigger(frames: Sequence[Compared], section: TriggerSection, fps: floa
     approach that is shorter may go either way. It is false when it comes on with nothing nearer than `clear`, then and
     in the two frames before.
     """
-    clear = section.clear or 1.1 * section.near
     near = [each.true_m is not None and each.true_m < section.near for each in frames]
-    away = [each.true_m is None or each.true_m >= clear for each in frames]
+    away = [each.true_m is None or each.true_m >= section.clear_level for each in frames]
     wait = math.ceil(section.on_delay * fps) + _SLACK_FRAMES
     begins = [i for i in range(len(near)) if near[i] and not (i and near[i - 1])]
     due = [i + wait for i in begins if i + wait < len(near) and all(near[i : i + wait])]

@@ -53,6 +53,12 @@ def spread(inverse_depth: npt.NDArray[Any], low: float = 2.0, high: float = 98.0
     return (bottom, top) if top - bottom > 1e-5 * level else None
 
 
+def gauge(values: npt.NDArray[Any]) -> Doubles | None:
+    """Return the map rescaled so that its 2nd and 98th percentiles are 0 and 1, float64, or null where it is flat."""
+    ends = spread(values)
+    return None if ends is None else (values.astype(np.float64) - ends[0]) / (ends[1] - ends[0])
+
+
 def align(depth: npt.NDArray[Any], reference: npt.NDArray[Any], background: Mask) -> Alignment | None:
     """Regress a frame on the reference over the background, robustly; null where no line with a scale > 0 fits.
 

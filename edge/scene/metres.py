@@ -122,7 +122,7 @@ def calibrate(
     Raises:
         ConfigError: no line with a > 0 can be had from them; the message says why and what to do.
     """
-    if not section.points and section.floor is None:
+    if not section.given:
         return None
     lens = None if fov_deg is None else Lens(fov_deg=fov_deg, aspect=aspect)
     points = _points(section.points, reference, sigma, lens)

@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.config import SceneSection
 from edge.records import Floats, Mask
-from edge.scene.alignment import GOOD_RESIDUAL, MAD, SIGMA_FLOOR, Alignment, Doubles, align, spread
+from edge.scene.alignment import GOOD_RESIDUAL, MAD, SIGMA_FLOOR, Alignment, Doubles, align, gauge
 
 LEARN_FRAMES = (8, 60)  # fewest to learn from; most to keep in memory
 _LEAST_QUALITY = 0.3  # of a frame that is learned from
@@ -40,7 +40,7 @@ def learn(frames: list[Floats], learned_at: datetime, weights: str) -> Reference
     """
     target: Doubles | None = frames[0].astype(np.float64)
     for _ in range(3):
-        target = None if target is None else _gauge(target)
+        target = None if target is None else gauge(target)
         if target is None:
             return None
         aligned = _aligned(frames, target)
@@ -70,12 +70,6 @@ def _aligned(frames: list[Floats], target: Doubles) -> list[Doubles]:
         for frame, fit in fits
         if fit and fit.quality >= _LEAST_QUALITY
     ]
-
-
-def _gauge(values: Doubles) -> Doubles | None:
-    """Return the map rescaled so that its 2nd and 98th percentiles are 0 and 1, or null where it is flat."""
-    ends = spread(values)
-    return None if ends is None else (values - ends[0]) / (ends[1] - ends[0])
 
 
 class Background:

@@ -9,7 +9,7 @@ import numpy as np
 from edge.config import CalibrationSection, SceneSection, ZoneSection
 from edge.errors import ConfigError
 from edge.records import DepthMap, Floats, Mask, Region, Scene, SceneState, ZoneScene
-from edge.scene.alignment import Alignment, Doubles, align, can_see, spread
+from edge.scene.alignment import Alignment, Doubles, align, can_see, gauge, spread
 from edge.scene.metres import Calibration, Metres, calibrate
 from edge.scene.reference import LEARN_FRAMES, Background, Reference, learn
 from edge.scene.regions import Blob, Tracker, Zones, bearing, polygon_mask, surface, zone_scene
@@ -51,7 +51,7 @@ class StillScene:
         self._stale = False
         self._frames: list[Floats] = []
         self._learning_since = 0.0
-        self._steady: tuple[Floats, float] | None = None
+        self._steady: tuple[Doubles, float] | None = None
         self._good_at = 0.0
         self._last_at: float | None = None
         self._state: SceneState | None = None
@@ -92,13 +92,14 @@ class StillScene:
         return scene
 
     def _restore(self, depth: DepthMap) -> None:
-        if self._saved is None:
+        saved, self._saved = self._saved, None
+        if saved is None:
             return
-        background = Background.restore(self._saved, self._section, self._counted(depth.inverse_depth.shape))
+        background = Background.restore(saved, self._section, self._counted(depth.inverse_depth.shape))
         if background is None or background.reference.weights != depth.weights:
             logger.info("scene: the saved background is of another picture or other weights; learning anew")
             return
-        self._stale = bool(self._saved.get("stale")) and self._saved.get("calibration") == self._calibration_key()
+        self._stale = bool(saved.get("stale")) and saved.get("calibration") == self._calibration_key()
         self._use(background, depth)
         logger.info("scene: goes on with the background learned at %s", background.reference.learned_at)
 
@@ -154,13 +155,14 @@ class StillScene:
 
     def _track(self, depth: DepthMap, background: Background) -> Scene:
         now = depth.frame.captured_at
-        fit = background.fit(depth.inverse_depth) if can_see(depth.frame.pixels) else None
+        visible = can_see(depth.frame.pixels)
+        fit = background.fit(depth.inverse_depth) if visible else None
         if fit is None or fit.quality < self._section.min_quality:
-            return self._disturbed(depth, fit, background)
+            return self._disturbed(depth, fit, background, visible=visible)
         q = (depth.inverse_depth.astype(np.float64) - fit.shift) / fit.scale
         near = background.stands_out(q)
         if np.count_nonzero(near) > _MOST_FOREGROUND * near.size:
-            return self._disturbed(depth, fit, background)
+            return self._disturbed(depth, fit, background, visible=visible)
         self._steady = None
         self._good_at = now
         blobs = self._tracker.find(near)
@@ -175,8 +177,7 @@ class StillScene:
         self, depth: DepthMap, fit: Alignment, background: Background, q: Doubles, blobs: list[Blob], foreground: Mask
     ) -> Scene:
         masks = self._zones.masks(q.shape)
-        sigma = background.sigma
-        regions = tuple(self._region(depth, fit, blob, q, sigma, masks) for blob in blobs)
+        regions = tuple(self._region(depth, fit, background, blob, q, masks) for blob in blobs)
         zones = tuple(zone_scene(name, mask, q, foreground, regions) for name, mask in masks.items())
         self._occupied = {zone.name: zone.occupied for zone in zones}
         return Scene(
@@ -195,7 +196,7 @@ class StillScene:
         )
 
     def _region(
-        self, depth: DepthMap, fit: Alignment, blob: Blob, q: Doubles, sigma: Doubles, masks: dict[str, Mask]
+        self, depth: DepthMap, fit: Alignment, background: Background, blob: Blob, q: Doubles, masks: dict[str, Mask]
     ) -> Region:
         """Return the reading of one blob.
 
@@ -205,7 +206,7 @@ class StillScene:
         inner = blob.inner()
         inside = inner.of(q)
         middle = float(np.median(inside))
-        noise = max(float(np.median(blob.of(sigma))), fit.residual)
+        noise = max(float(np.median(blob.of(background.sigma))), fit.residual)
         error = 1.2533 * noise / max(1.0, inside.size / _CORRELATED_PIXELS) ** 0.5  # sqrt(pi/2): of a median
         x, y = inner.places(q.shape)
         centroid = float(x.mean()), float(y.mean())
@@ -240,7 +241,7 @@ class StillScene:
         speed = metres.distance_m * now * line.a * slope[0] / then**2  # distance * u is the ray's length per depth
         return speed, metres.distance_m / speed if speed > 0 else None
 
-    def _disturbed(self, depth: DepthMap, fit: Alignment | None, background: Background) -> Scene:
+    def _disturbed(self, depth: DepthMap, fit: Alignment | None, background: Background, *, visible: bool) -> Scene:
         """Return the scene of a frame that does not fit: held for a moment, then lost, learned anew when it stays."""
         now = depth.frame.captured_at
         quality = min(fit.quality, self._section.min_quality) if fit else 0.0
@@ -249,33 +250,33 @@ class StillScene:
             return self._unknown(depth, "tracking", _HELD, quality=quality, age=age)
         self._tracker.forget()
         self._occupied = dict.fromkeys(self._occupied)
-        if self._is_steady(depth):
+        if self._is_steady(depth, visible=visible):
             logger.info("scene: the view has changed and stays so; learning it anew")
             before = background.reference
             self.relearn()
             self._check_view(depth.inverse_depth, before)
             return self._learn(depth)
-        reason = _LOST if can_see(depth.frame.pixels) else _BLIND
+        reason = _LOST if visible else _BLIND
         return self._unknown(depth, "lost", reason, quality=quality, age=age)
 
-    def _is_steady(self, depth: DepthMap) -> bool:
+    def _is_steady(self, depth: DepthMap, *, visible: bool) -> bool:
         """Return whether the lost scene has shown the same view for `relearn_seconds`."""
         d, now = depth.inverse_depth, depth.frame.captured_at
-        if spread(d) is None or not can_see(depth.frame.pixels):
+        view = gauge(d) if visible else None
+        if view is None:
             self._steady = None
             return False
         if self._steady is not None and self._steady[0].shape == d.shape:
-            fit = align(d, _unit(self._steady[0]), np.ones(d.shape, bool))
+            fit = align(d, self._steady[0], np.ones(d.shape, bool))
             if fit is not None and fit.quality >= _SAME_VIEW_QUALITY:
                 return now - self._steady[1] >= self._section.relearn_seconds
-        self._steady = d, now
+        self._steady = view, now
         return False
 
     def _check_view(self, d: Floats, before: Reference) -> None:
         """Note that a calibration no longer holds when the new view is another one than that which it was made for."""
-        configured = bool(self._calibration_section.points or self._calibration_section.floor)
         fit = align(d, before.median, np.ones(d.shape, bool)) if d.shape == before.median.shape else None
-        if configured and (fit is None or fit.quality < _SAME_VIEW_QUALITY):
+        if self._calibration_section.given and (fit is None or fit.quality < _SAME_VIEW_QUALITY):
             self._stale = True
 
     def _age(self, depth: DepthMap, background: Background) -> float:
@@ -300,10 +301,3 @@ class StillScene:
             background_age_seconds=age,
             zones=tuple(ZoneScene(name=name, occupied=value) for name, value in self._occupied.items()),
         )
-
-
-def _unit(d: Floats) -> Floats:
-    """Return a map in a gauge of its own, p2 = 0 and p98 = 1; it must not be flat."""
-    ends = spread(d)
-    assert ends is not None
-    return np.asarray((d - ends[0]) / (ends[1] - ends[0]), np.float32)
