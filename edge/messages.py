@@ -4,6 +4,7 @@ The status topic is the publisher's own (edge/mqtt.py), since the broker sends h
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,8 @@ from edge.topics import Topics
 
 SCHEMA = 1
 
+_PICTURE_SECONDS = 2  # at the least; MQTT counts in whole ones
+_SNAPSHOT_SECONDS = 60  # who asks for it, or is told of it, may be a minute late
 _SWITCHED = {True: b"ON", False: b"OFF", None: b"None"}
 
 
@@ -141,20 +144,41 @@ def health_message(topics: Topics, health: Mapping[str, Any]) -> Message:
     return Message(topic=topics.named("health"), payload=payload, qos=1, retain=True)
 
 
-def heatmap_message(topics: Topics, jpeg: bytes) -> Message:
-    """Return a JPEG for the heatmap's topic; never retained, so that the broker keeps no picture."""
-    return Message(topic=topics.named("heatmap"), payload=jpeg)
+def heatmap_message(topics: Topics, jpeg: bytes, interval_seconds: float) -> Message:
+    """Return a JPEG for the heatmap's topic; never retained, so that the broker keeps no picture.
+
+    It is of use until the next one, which comes after `interval_seconds`, and a little longer.
+    """
+    expires = max(_PICTURE_SECONDS, math.ceil(2 * interval_seconds))
+    return Message(topic=topics.named("heatmap"), payload=jpeg, expires_seconds=expires)
 
 
 def snapshot_message(topics: Topics, jpeg: bytes) -> Message:
     """Return a JPEG for the snapshot's topic; never retained."""
-    return Message(topic=topics.named("snapshot"), payload=jpeg)
+    return Message(topic=topics.named("snapshot"), payload=jpeg, expires_seconds=_SNAPSHOT_SECONDS)
 
 
 def event_message(topics: Topics, event_type: EventType, time: datetime, details: Mapping[str, Any]) -> Message:
     """Return something that happened; never retained, or it would happen again with every connection."""
     values = {"schema": SCHEMA, "event_type": event_type, "time": utc(time), "details": details}
     return Message(topic=topics.named("event"), payload=encode(values), qos=1)
+
+
+def setting_message(topics: Topics, option: str, value: bool | float | str) -> Message:
+    """Return what an option is set to: `ON` or `OFF`, a plain number, or its text."""
+    text = _SWITCHED[value] if isinstance(value, bool) else str(value).encode()
+    return Message(topic=topics.setting_state(option), payload=text, qos=1, retain=True)
+
+
+def response_message(topics: Topics, command: str, transaction: str | int | None, values: Mapping[str, Any]) -> Message:
+    """Return the answer to a request, with `ok` and, where that is false, the `error`; never retained."""
+    answer = {"schema": SCHEMA, "transaction": transaction, "ok": "error" not in values, **values}
+    return Message(topic=topics.response(command), payload=encode(answer), qos=1)
+
+
+def taken_back(topic: str) -> Message:
+    """Return the empty retained message that makes a broker forget what it keeps of a topic."""
+    return Message(topic=topic, payload=b"", qos=1, retain=True)
 
 
 def encode(values: Mapping[str, Any]) -> bytes:
@@ -257,6 +281,11 @@ class ReadingPublisher:
         self._zone_gates: dict[str, _Gate] = {}
         self._occupancy: dict[str, tuple[bool | None, datetime]] = {}
         self._triggers: dict[str, Message] = {}
+
+    def begin_anew(self) -> None:
+        """Count nothing as sent that a broker does not keep: the next reading is due at once."""
+        self._gate = _Gate(self._section)
+        self._zone_gates = {}
 
     def messages(self, reading: Reading, now: float) -> list[Message]:
         """Return the messages that are due `now`, in monotonic seconds."""

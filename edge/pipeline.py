@@ -4,6 +4,7 @@ The newest frame always wins: a frame that the network could not see in time is 
 """
 
 import logging
+import queue
 import random
 import threading
 import time
@@ -25,6 +26,8 @@ _READ_MARGIN_SECONDS = 15.0
 _LOAD_SECONDS = 300.0
 _INFERENCE_SECONDS = 120.0
 _TAKE_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0
+_MOST_COMMANDS = 32  # that wait for the frame in work
 _BACKOFF_SECONDS = (1.0, 30.0)
 
 
@@ -41,12 +44,17 @@ class TriggerModel(Protocol):
 
 
 class Mailbox(Generic[T]):
-    """One slot between two threads: `put` replaces what was not taken and counts it."""
+    """One slot between two threads: `put` replaces what was not taken and counts it.
+
+    While it is shut nothing is taken in, and what lay in it is thrown away.
+    """
 
     def __init__(self) -> None:
         # Guards all that follows; notified whenever the slot is filled or the mailbox closed.
         self._changed = threading.Condition()
         self._item: T | None = None
+        self._shut = False
+        self._nudged = False
         self._closed = False
         self._dropped = 0
 
@@ -65,17 +73,32 @@ class Mailbox(Generic[T]):
     def put(self, item: T) -> None:
         """Leave `item` for the other thread; what it had not taken is dropped."""
         with self._changed:
+            if self._shut:
+                return
             if self._item is not None:
                 self._dropped += 1
             self._item = item
             self._changed.notify_all()
 
     def take(self, timeout: float) -> T | None:
-        """Wait up to `timeout` seconds for an item; null when none came or the mailbox is closed and empty."""
+        """Wait up to `timeout` seconds for an item; null when none came, or at a nudge, or closed and empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._item is not None or self._closed, timeout)
+            self._changed.wait_for(lambda: self._item is not None or self._nudged or self._closed, timeout)
             item, self._item = self._item, None
+            self._nudged = False
             return item
+
+    def nudge(self) -> None:
+        """Wake whoever waits: there is something else to do."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify_all()
+
+    def shut(self, shut: bool) -> None:
+        """Take nothing in any more, or take things in again."""
+        with self._changed:
+            self._shut = shut
+            self._item = None if shut else self._item
 
     def close(self) -> None:
         """Wake whoever waits; what lies in the slot can still be taken."""
@@ -133,7 +156,7 @@ class Worker(threading.Thread):
 class CaptureLoop(Worker):
     """Reads frames into the mailbox; a lost camera is a state with capped, jittered back-off, not a crash.
 
-    `on_status(status, reason)` is told of every change.
+    `on_status(status, reason)` is told of every change. While it is disabled the camera is closed.
     """
 
     def __init__(
@@ -144,6 +167,7 @@ class CaptureLoop(Worker):
         *,
         timeout: float,
         on_status: Callable[[CameraStatus, str], None],
+        enabled: bool = True,
         backoff_seconds: tuple[float, float] = _BACKOFF_SECONDS,
     ) -> None:
         super().__init__("capture", stop)
@@ -156,12 +180,23 @@ class CaptureLoop(Worker):
         self.tried = threading.Event()
         self.reconnects = 0
         self._failures = 0  # since the last frame
+        self._enabled = threading.Event()
+        self.enable(enabled)
+
+    def enable(self, enabled: bool) -> None:
+        """Let frames come, or close the camera; when this returns false frames are no longer handed on."""
+        self._mailbox.shut(not enabled)
+        if enabled:
+            self._enabled.set()
+        else:
+            self._enabled.clear()
 
     def work(self) -> None:
         """Open, read, and after a loss open again, until the daemon stops or a finite source ends."""
         try:
             while not self._stopping.is_set():
                 try:
+                    self._wait_until_enabled()
                     self._read_until_lost()
                 except EndOfCamera as end:
                     logger.info("camera: %s", end)
@@ -174,21 +209,32 @@ class CaptureLoop(Worker):
             self.tried.set()
             self._set_status("offline", f"{self._camera.name}: stopped")
 
+    def _wait_until_enabled(self) -> None:
+        while not self._enabled.is_set() and not self._stopping.is_set():
+            self._set_status("disabled", f"{self._camera.name}: closed, as was asked for")
+            self.tried.set()
+            self.expect(_PAUSE_SECONDS + _READ_MARGIN_SECONDS)
+            self._enabled.wait(_PAUSE_SECONDS)
+
     def _read_until_lost(self) -> None:
+        """Open and read, until the camera is lost or disabled or the daemon stops."""
         try:
             self.expect(_OPEN_SECONDS + self._timeout)
             self._camera.open()
-            while not self._stopping.is_set():
+            while self._enabled.is_set() and not self._stopping.is_set():
                 self.expect(self._timeout + _READ_MARGIN_SECONDS)
                 self._mailbox.put(self._camera.read())
                 self._failures = 0
-                self._set_status("online", f"{self._camera.name}: frames arrive")
+                if self._enabled.is_set():
+                    self._set_status("online", f"{self._camera.name}: frames arrive")
                 self.tried.set()
         finally:
             self.expect(_OPEN_SECONDS)
             self._camera.close()
 
     def _lost(self, error: CameraError) -> None:
+        if not self._enabled.is_set():
+            return  # it is closed anyway, and tried anew once it is wanted
         self._set_status("reconnecting", str(error))
         self.tried.set()
         most = self._camera.max_failed_opens
@@ -212,7 +258,8 @@ class CaptureLoop(Worker):
 class DepthLoop(Worker):
     """Runs the network on the newest frame and hands every reading to its consumers.
 
-    `load` makes the model in this very thread, since an engine belongs to the thread that makes it.
+    `load` makes the model in this very thread, since an engine belongs to the thread that makes it. `scene` and
+    `triggers` may be replaced by what is done between two frames.
     """
 
     def __init__(
@@ -225,12 +272,30 @@ class DepthLoop(Worker):
         consumers: Iterable[Callable[[Reading], None]],
     ) -> None:
         super().__init__("depth", stop)
+        self.scene = scene
+        self.triggers = triggers
         self._load = load
-        self._scene = scene
-        self._triggers = triggers
         self._mailbox = mailbox
+        self._to_do: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_COMMANDS)
         self._consumers = tuple(consumers)
         self.ready = threading.Event()
+
+    def between_frames(self, action: Callable[[], None]) -> bool:
+        """Have something done by this thread between two frames; false where too much waits already."""
+        try:
+            self._to_do.put_nowait(action)
+        except queue.Full:
+            return False
+        self._mailbox.nudge()
+        return True
+
+    def _do_what_waits(self) -> None:
+        for _ in range(_MOST_COMMANDS):  # not for ever: new ones may come as fast as they are done
+            try:
+                action = self._to_do.get_nowait()
+            except queue.Empty:
+                return
+            action()
 
     def work(self) -> None:
         """Load and warm up the model, then read frames until there are no more."""
@@ -241,6 +306,7 @@ class DepthLoop(Worker):
             self.ready.set()
         while not self._stopping.is_set() and not self._mailbox.finished:
             self.expect(_TAKE_SECONDS + _READ_MARGIN_SECONDS)
+            self._do_what_waits()
             frame = self._mailbox.take(_TAKE_SECONDS)
             if frame is not None:
                 self.expect(_INFERENCE_SECONDS)
@@ -248,10 +314,10 @@ class DepthLoop(Worker):
         self._stopping.set()  # the source has ended and its last frame was read
 
     def _read(self, model: Estimator, frame: Frame) -> None:
-        scene = self._scene.update(model.estimate(frame))
+        scene = self.scene.update(model.estimate(frame))
         reading = Reading(
             scene=scene,
-            triggers=self._triggers.update(scene),
+            triggers=self.triggers.update(scene),
             latency_seconds=time.monotonic() - frame.captured_at,
             dropped=self._mailbox.dropped,
         )

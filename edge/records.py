@@ -218,6 +218,8 @@ class Reading:
 class Message:
     """One MQTT message: the only thing that the publisher accepts.
 
+    After `expires_seconds` in a broker it is of no use to anybody; null: it is as long as it lies there.
+
     Raises:
         ValueError: `qos` is not 0 or 1, or the topic is empty or holds a wildcard.
     """
@@ -226,6 +228,7 @@ class Message:
     payload: bytes
     qos: int = 0
     retain: bool = False
+    expires_seconds: int | None = None
 
     def __post_init__(self) -> None:
         if self.qos not in (0, 1):

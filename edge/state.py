@@ -1,4 +1,4 @@
-"""What survives a restart: the reference, the triggers' states, what was announced; one file of each per camera.
+"""What survives a restart: the reference, the triggers' states, what was set and announced; one file of each per camera.
 
 A file is replaced as a whole or not at all, and seldom, since SD cards wear. One that can't be used is set aside with a
 warning, and the daemon starts without it; one that can't be written is a state that is logged once, never an error.
@@ -116,8 +116,19 @@ class TriggerStore(_JsonStore[bool]):
         super().__init__(directory, "triggers", camera, lambda on: isinstance(on, bool), "true or false each")
 
 
+class OverlayStore(_JsonStore[dict[str, Any]]):
+    """What was set of one camera's configuration: {key: {"value": what was set, "file": what the file had}}."""
+
+    def __init__(self, directory: Path, camera: str) -> None:
+        super().__init__(directory, "overlay", camera, _is_change, "a value and the file's each")
+
+
+def _is_change(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() == {"value", "file"}
+
+
 class AnnouncedStore(_JsonStore[list[str]]):
-    """What Home Assistant was told of one camera: {topic: components}."""
+    """The retained topics that a broker has of one camera, and what Home Assistant was told: {topic: components}."""
 
     def __init__(self, directory: Path, camera: str) -> None:
         super().__init__(directory, "announced", camera, _are_components, "lists of platform/key")

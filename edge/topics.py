@@ -32,6 +32,27 @@ class Topics:
         return f"{self.root}/{name}"
 
     @property
+    def filters(self) -> tuple[str, ...]:
+        """Return the topic filters that commands arrive on."""
+        return f"{self.root}/+/set", f"{self.root}/trigger/+/+/set", f"{self.root}/request/+"
+
+    def setting(self, option: str) -> str:
+        """Return the topic that sets an option, such as `interval` or `trigger/door/near`."""
+        return f"{self.root}/{option}/set"
+
+    def setting_state(self, option: str) -> str:
+        """Return the topic that says what an option is set to."""
+        return f"{self.root}/{option}/state"
+
+    def request(self, command: str) -> str:
+        """Return the topic that asks for a command."""
+        return f"{self.root}/request/{command}"
+
+    def response(self, command: str) -> str:
+        """Return the topic that answers a request."""
+        return f"{self.root}/response/{command}"
+
+    @property
     def camera_status(self) -> str:
         """Return the topic of the camera's own state."""
         return f"{self.root}/camera/status"

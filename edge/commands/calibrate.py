@@ -268,13 +268,12 @@ def _report(
 
 
 def _print_points(calibration: "Calibration", section: "CalibrationSection", reference: "Reference") -> None:
-    from edge.scene.metres import nearness_at
+    from edge.scene.metres import read_points
 
     if section.points:
         print("#     x      y  metres    read  difference")
-    for point in section.points:
-        q, noise = nearness_at(reference.median, reference.sigma, point.x, point.y)
-        read = calibration.measure(q, noise, point.x, point.y).distance_m
+    reads = read_points(calibration, section.points, reference.median, reference.sigma)
+    for point, read in zip(section.points, (metres.distance_m for metres in reads), strict=True):
         shown = "    far           -" if read is None else f"{read:7.2f}  {read - point.metres:+10.2f}"
         print(f"# {point.x:.3f}  {point.y:.3f}  {point.metres:6.2f} {shown}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from edge.config.changes import changed, value_at
 from edge.config.sections import (
     MASKED,
     STREAM,
@@ -53,12 +54,14 @@ __all__ = [
     "TriggerSection",
     "WebSection",
     "ZoneSection",
+    "changed",
     "dump",
     "load",
     "mask_credentials",
     "parse",
     "split_address",
     "state_directory",
+    "value_at",
 ]
 
 _MAX_BYTES = 100_000

@@ -134,6 +134,7 @@ class Section(BaseModel):
 class CameraSection(Section):
     """Where frames come from."""
 
+    enabled: bool = True
     source: Text = "picamera2"
     size: tuple[Side, Side] = (640, 480)
     fps: Annotated[float, _within(0.05, 120)] = 5.0
@@ -260,6 +261,7 @@ class HeatmapSection(Section):
     width: Annotated[int, _within(64, 1920)] = 512
     colormap: Literal["inferno", "magma", "viridis", "turbo", "grey"] = "inferno"
     quality: Annotated[int, _within(10, 100)] = 80
+    overlay: bool = False
     legend: bool = True
     scale: Literal["reference", "frame"] = "reference"
 
@@ -271,6 +273,8 @@ class PublishSection(Section):
     heartbeat: Annotated[float, _within(1, 3600)] = 10.0
     health_interval: Annotated[float, _within(1, 3600)] = 60.0
     deadband: Fraction = 0.02
+    picture: bool = False
+    persist_settings: bool = False
 
 
 class TlsSection(Section):
@@ -372,11 +376,19 @@ class Config(Section):
     zones: Annotated[tuple[ZoneSection, ...], AfterValidator(_names_differ)] = ()
     calibration: CalibrationSection = CalibrationSection()
     triggers: Annotated[tuple[TriggerSection, ...], AfterValidator(_names_differ)] = ()
-    heatmap: HeatmapSection = HeatmapSection()
     publish: PublishSection = PublishSection()
+    heatmap: HeatmapSection = HeatmapSection()
     mqtt: MqttSection = MqttSection()
     web: WebSection = WebSection()
     log: LogSection = LogSection()
+
+    @field_validator("heatmap")
+    @classmethod
+    def _overlay_needs_picture(cls, heatmap: HeatmapSection, info: ValidationInfo) -> HeatmapSection:
+        publish = info.data.get("publish")
+        if heatmap.overlay and publish is not None and not publish.picture:
+            raise ValueError("overlay needs publish.picture too, which lets the camera's picture leave the machine")
+        return heatmap
 
     @field_validator("calibration")
     @classmethod

@@ -132,6 +132,10 @@ class Source:
             _, given = self.places.get(path, (0, ""))
             self.report(path, _problem(detail, given))
 
+    def unplaced(self) -> list[str]:
+        """Return `key: problem` for each problem of values that stand in no file."""
+        return [f"{_dotted(path)}: {problem}" for path, (_, problem) in self.problems.items()]
+
     def in_order(self) -> list[str]:
         """Return `line: key: problem` for each problem, in the order of the file."""
         found = sorted((line, _dotted(path), problem) for path, (line, problem) in self.problems.items())

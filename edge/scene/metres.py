@@ -153,6 +153,14 @@ def nearness_at(reference: Doubles, sigma: Doubles, x: float, y: float) -> tuple
     return q, math.hypot(spread, float(np.median(sigma[rows, columns])))
 
 
+def read_points(
+    calibration: Calibration, points: tuple[PointSection, ...], reference: Doubles, sigma: Doubles
+) -> list[Metres]:
+    """Return what a calibration reads at points of the background that it was fitted to, float64 (h, w)."""
+    seen = ((*nearness_at(reference, sigma, point.x, point.y), point) for point in points)
+    return [calibration.measure(q, noise, point.x, point.y) for q, noise, point in seen]
+
+
 def floor_inverse_depth(floor: FloorSection, lens: Lens, x: Any, y: Any) -> Any:
     """Return 1/Z of a level floor in 1/m at x, y (fractions of the frame); 0 and less from the horizon on upwards.
 

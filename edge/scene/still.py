@@ -49,6 +49,8 @@ class StillScene:
         self._background: Background | None = None
         self._calibration: Calibration | None = None
         self._stale = False
+        self._before: Reference | None = None
+        self._aspect = 1.0
         self._frames: list[Floats] = []
         self._learning_since = 0.0
         self._steady: tuple[Doubles, float] | None = None
@@ -67,8 +69,27 @@ class StillScene:
             return None
         return {**self._background.saved(), "stale": self._stale, "calibration": self._calibration_key()}
 
+    def fit(self, calibration: CalibrationSection) -> Calibration | None:
+        """Return what a calibration would make of the background as it was learned; null for one that gives nothing.
+
+        Raises:
+            ConfigError: no line can be had from it, or there is no background yet.
+        """
+        if self._background is None:
+            raise ConfigError("calibration: there is no background to fit to yet; wait until it is learned")
+        reference, fov_deg = self._background.reference, self._section.horizontal_fov_deg
+        return calibrate(calibration, reference.median, reference.sigma, fov_deg, self._aspect)
+
+    def calibrate(self, calibration: CalibrationSection) -> None:
+        """Use another calibration from now on, made for the view as it is; one that can't be used is logged."""
+        self._calibration_section = calibration
+        self._stale = False
+        if self._background is not None:
+            self._use(self._background)
+
     def relearn(self) -> None:
-        """Forget the background and learn it anew."""
+        """Forget the background and learn it anew; where the new one shows another view, there are no metres."""
+        self._before = self.reference or self._before
         self._background = self._calibration = self._steady = None
         self._frames = []
         self._occupied = dict.fromkeys(self._occupied)
@@ -76,6 +97,8 @@ class StillScene:
 
     def update(self, depth: DepthMap) -> Scene:
         """Return the scene of the next frame: learning, tracking or lost."""
+        height, width = depth.frame.pixels.shape[:2]
+        self._aspect = height / width
         if self._last_at is None:
             self._good_at = depth.frame.captured_at
             self._restore(depth)
@@ -83,6 +106,7 @@ class StillScene:
         if reference and (reference.median.shape, reference.weights) != (depth.inverse_depth.shape, depth.weights):
             logger.info("scene: the picture's shape or the weights have changed; learning anew")
             self.relearn()
+            self._before = None  # it can't be compared with, and nobody has moved the camera
         scene = self._learn(depth) if self._background is None else self._track(depth, self._background)
         self._last_at = depth.frame.captured_at
         if scene.state != self._state:
@@ -100,7 +124,7 @@ class StillScene:
             logger.info("scene: the saved background is of another picture or other weights; learning anew")
             return
         self._stale = bool(saved.get("stale")) and saved.get("calibration") == self._calibration_key()
-        self._use(background, depth)
+        self._use(background)
         logger.info("scene: goes on with the background learned at %s", background.reference.learned_at)
 
     def _calibration_key(self) -> str:
@@ -113,22 +137,14 @@ class StillScene:
             counted &= ~polygon_mask(polygon, shape)
         return counted
 
-    def _use(self, background: Background, depth: DepthMap) -> None:
+    def _use(self, background: Background) -> None:
         self._background = background
         self._calibration = None
         if self._stale:
             logger.warning("scene: %s", _STALE)
             return
-        reference = background.reference
-        height, width = depth.frame.pixels.shape[:2]
         try:
-            self._calibration = calibrate(
-                self._calibration_section,
-                reference.median,
-                reference.sigma,
-                self._section.horizontal_fov_deg,
-                height / width,
-            )
+            self._calibration = self.fit(self._calibration_section)
         except ConfigError as error:
             logger.error("no metres: %s", error)
 
@@ -149,7 +165,8 @@ class StillScene:
         if reference is None:
             return self._unknown(depth, "learning", "the frames have no common background; learning again")
         background = Background(reference, self._section, self._counted(d.shape))
-        self._use(background, depth)
+        self._check_view(reference)
+        self._use(background)
         self._good_at = now
         return self._track(depth, background)
 
@@ -252,9 +269,7 @@ class StillScene:
         self._occupied = dict.fromkeys(self._occupied)
         if self._is_steady(depth, visible=visible):
             logger.info("scene: the view has changed and stays so; learning it anew")
-            before = background.reference
             self.relearn()
-            self._check_view(depth.inverse_depth, before)
             return self._learn(depth)
         reason = _LOST if visible else _BLIND
         return self._unknown(depth, "lost", reason, quality=quality, age=age)
@@ -273,10 +288,14 @@ class StillScene:
         self._steady = view, now
         return False
 
-    def _check_view(self, d: Floats, before: Reference) -> None:
+    def _check_view(self, learned: Reference) -> None:
         """Note that a calibration no longer holds when the new view is another one than that which it was made for."""
-        fit = align(d, before.median, np.ones(d.shape, bool)) if d.shape == before.median.shape else None
-        if self._calibration_section.given and (fit is None or fit.quality < _SAME_VIEW_QUALITY):
+        before, self._before = self._before, None
+        if before is None or not self._calibration_section.given:
+            return
+        view = learned.median.astype(np.float32)
+        fit = align(view, before.median, np.ones(view.shape, bool)) if view.shape == before.median.shape else None
+        if fit is None or fit.quality < _SAME_VIEW_QUALITY:
             self._stale = True
 
     def _age(self, depth: DepthMap, background: Background) -> float:

@@ -1,0 +1,166 @@
+"""Commands from the broker: what may be set and asked for, and what of a message is taken; pure.
+
+Anybody who may write to the broker can send anything: payloads are bounded, checked and counted before they are obeyed.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from edge.config import Config
+from edge.topics import ID, Topics
+
+COMMANDS = ("snapshot", "relearn", "calibrate", "reload", "restart", "get_config")
+
+_MAX_BYTES = 16384  # a calibration with some hundred points
+_MAX_TRANSACTION = 128
+_COMMAND = re.compile(r"[a-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A value for one key of the configuration; `option` is its topic's middle part."""
+
+    option: str
+    key: str
+    value: bool | float | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A command with its arguments; `transaction` is the asker's own mark, which the response carries."""
+
+    command: str
+    transaction: str | int | None
+    arguments: Mapping[str, Any]
+
+
+class Refused(ValueError):  # noqa: N818 - what it is, not what it derives from
+    """A message is not obeyed; where it was a request, `command` and `transaction` say whom to answer."""
+
+    def __init__(self, reason: str, command: str | None = None, transaction: str | int | None = None) -> None:
+        super().__init__(reason)
+        self.command = command
+        self.transaction = transaction
+
+
+def options(config: Config) -> dict[str, str]:
+    """Return what can be set of a configuration: {option: key}."""
+    plain = {"enabled": "camera.enabled"}
+    if config.heatmap.enabled:
+        plain |= {"interval": "heatmap.interval", "colormap": "heatmap.colormap"}
+    return plain | {f"trigger/{trigger.name}/near": f"triggers.{trigger.name}.near" for trigger in config.triggers}
+
+
+def parse(topics: Topics, topic: str, payload: bytes) -> Setting | Request:
+    """Return what a message asks for.
+
+    Raises:
+        Refused: it is no command, or one that can't be understood; the message says why.
+    """
+    asked = topic.removeprefix(topics.request(""))
+    if asked != topic:
+        return _request(asked, payload)
+    option = topic.removeprefix(f"{topics.root}/").removesuffix("/set")
+    key, read = _setting(option)
+    if len(payload) > _MAX_BYTES:
+        raise Refused(f"{option}: {len(payload)} bytes; {_MAX_BYTES} are allowed")
+    try:
+        return Setting(option=option, key=key, value=read(payload.decode()))
+    except ValueError as error:
+        words = "must be UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise Refused(f"{option}: {words}, not {ascii(payload[:40])[1:]}") from error
+
+
+def _setting(option: str) -> tuple[str, Callable[[str], bool | float | str]]:
+    """Return the key that an option sets and what reads its payload.
+
+    Raises:
+        Refused: there is no such option.
+    """
+    plain: Mapping[str, tuple[str, Callable[[str], bool | float | str]]] = {
+        "enabled": ("camera.enabled", _switch),
+        "interval": ("heatmap.interval", _number),
+        "colormap": ("heatmap.colormap", str),
+    }
+    match option.split("/"):
+        case [str(name)] if name in plain:
+            return plain[name]
+        case ["trigger", str(name), "near"] if ID.fullmatch(name):
+            return f"triggers.{name}.near", _number
+    raise Refused(f"{ascii(option[:100])} can't be set; what can: {', '.join(plain)}, trigger/<name>/near")
+
+
+def _switch(text: str) -> bool:
+    try:
+        return {"ON": True, "OFF": False}[text]
+    except KeyError:
+        raise ValueError("must be ON or OFF") from None
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError("must be a number")
+    return value
+
+
+def _request(command: str, payload: bytes) -> Request:
+    if not _COMMAND.fullmatch(command):
+        raise Refused(f"{ascii(command[:100])} is no command; there are {', '.join(COMMANDS)}")
+    if len(payload) > _MAX_BYTES:
+        raise Refused(f"{len(payload)} bytes; {_MAX_BYTES} are allowed", command)
+    document = _document(command, payload)
+    transaction = document.pop("transaction", None)
+    if isinstance(transaction, bool) or not isinstance(transaction, str | int | None):
+        raise Refused("transaction must be text or a whole number", command)
+    if len(str(transaction)) > _MAX_TRANSACTION or not str(transaction).isprintable():
+        raise Refused(f"transaction must have {_MAX_TRANSACTION} printable characters at most", command)
+    if command not in COMMANDS:
+        raise Refused(f"there is no {command}; there are {', '.join(COMMANDS)}", command, transaction)
+    return Request(command=command, transaction=transaction, arguments=document)
+
+
+def _document(command: str, payload: bytes) -> dict[str, Any]:
+    """Return a request's JSON object; an empty payload is an empty one.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        document = json.loads(payload or b"{}", parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"must be JSON: {error}", command) from error
+    if not isinstance(document, dict):
+        raise Refused('must be a JSON object, such as {"transaction": 1}', command)
+    return document
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON's")
+
+
+class RateLimit:
+    """So many at once, and so many a second in the long run (a token bucket)."""
+
+    def __init__(self, burst: int, per_second: float) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._left = float(burst)
+        self._at: float | None = None
+
+    def takes(self, now: float) -> bool:
+        """Return whether one more is allowed `now`, in monotonic seconds; if so it counts."""
+        elapsed = 0.0 if self._at is None else now - self._at
+        self._at = now
+        self._left = min(self._burst, self._left + elapsed * self._per_second)
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

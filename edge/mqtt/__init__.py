@@ -1,0 +1,6 @@
+"""The connection to the broker: what is published, what is heard, and why there is none, in words."""
+
+from edge.mqtt.connection import client_id_for
+from edge.mqtt.publisher import Publisher
+
+__all__ = ["Publisher", "client_id_for"]
