@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from edge.config import Config
 from edge.topics import ID, Topics
 
 COMMANDS = ("snapshot", "relearn", "calibrate", "reload", "restart", "get_config")
@@ -38,21 +37,13 @@ class Request:
     arguments: Mapping[str, Any]
 
 
-class Refused(ValueError):  # noqa: N818 - what it is, not what it derives from
+class Refused(ValueError):
     """A message is not obeyed; where it was a request, `command` and `transaction` say whom to answer."""
 
     def __init__(self, reason: str, command: str | None = None, transaction: str | int | None = None) -> None:
         super().__init__(reason)
         self.command = command
         self.transaction = transaction
-
-
-def options(config: Config) -> dict[str, str]:
-    """Return what can be set of a configuration: {option: key}."""
-    plain = {"enabled": "camera.enabled"}
-    if config.heatmap.enabled:
-        plain |= {"interval": "heatmap.interval", "colormap": "heatmap.colormap"}
-    return plain | {f"trigger/{trigger.name}/near": f"triggers.{trigger.name}.near" for trigger in config.triggers}
 
 
 def parse(topics: Topics, topic: str, payload: bytes) -> Setting | Request:
@@ -91,7 +82,7 @@ def _setting(option: str) -> tuple[str, Callable[[str], bool | float | str]]:
             return plain[name]
         case ["trigger", str(name), "near"] if ID.fullmatch(name):
             return f"triggers.{name}.near", _number
-    raise Refused(f"{ascii(option[:100])} can't be set; what can: {', '.join(plain)}, trigger/<name>/near")
+    raise Refused(f"{option[:100]!a} can't be set; what can: {', '.join(plain)}, trigger/<name>/near")
 
 
 def _switch(text: str) -> bool:
@@ -113,7 +104,7 @@ def _number(text: str) -> float:
 
 def _request(command: str, payload: bytes) -> Request:
     if not _COMMAND.fullmatch(command):
-        raise Refused(f"{ascii(command[:100])} is no command; there are {', '.join(COMMANDS)}")
+        raise Refused(f"{command[:100]!a} is no command; there are {', '.join(COMMANDS)}")
     if len(payload) > _MAX_BYTES:
         raise Refused(f"{len(payload)} bytes; {_MAX_BYTES} are allowed", command)
     document = _document(command, payload)

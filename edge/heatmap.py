@@ -18,6 +18,7 @@ _COLORMAPS = {
     "grey": None,
 }
 _HEADROOM = 1.5  # the reference spans 0..1; what comes nearer than all of it still has colours of its own
+_OPACITY = 0.55  # of the colours over the camera's picture
 _LEGEND_SHARE = 0.06  # of the picture's height
 _LEGEND_LEAST_PX = 16
 _ZONE_INK = (255, 255, 255)
@@ -43,28 +44,45 @@ def render(scene: Scene, section: HeatmapSection) -> Bytes:
     The colours are those of the reference, 0..1.5, as long as there is one that the frame fits: the same distance keeps
     its colour from frame to frame. Else, and with `scale: frame`, they span the frame itself; the legend says which.
     """
+    return _render(scene, section, with_picture=section.overlay)
+
+
+def _render(scene: Scene, section: HeatmapSection, *, with_picture: bool) -> Bytes:
     if scene.aligned is not None and section.scale == "reference":
-        return _picture(scene.aligned, (0.0, _HEADROOM), scene.depth, section, "reference")
+        return _picture(scene.aligned, (0.0, _HEADROOM), scene.depth, section, "reference", with_picture)
     values = scene.depth.inverse_depth
-    return _picture(values, frame_range(values), scene.depth, section, "frame")
+    return _picture(values, frame_range(values), scene.depth, section, "frame", with_picture)
 
 
-def _picture(values: Floats, ends: tuple[float, float], depth: DepthMap, section: HeatmapSection, scale: str) -> Bytes:
+def _picture(
+    values: Floats,
+    ends: tuple[float, float],
+    depth: DepthMap,
+    section: HeatmapSection,
+    scale: str,
+    with_picture: bool,
+) -> Bytes:
     height, width = depth.frame.pixels.shape[:2]
     size = (section.width, max(1, round(section.width * height / width)))
     smooth = cv2.resize(normalise(values, *ends), size, interpolation=cv2.INTER_LINEAR)
     picture = colour(np.asarray(smooth, np.float32), section.colormap)
+    if with_picture:
+        under = cv2.resize(depth.frame.pixels, size, interpolation=cv2.INTER_AREA)
+        picture = np.asarray(cv2.addWeighted(under, 1 - _OPACITY, picture, _OPACITY, 0), np.uint8)
     if not section.legend:
         return picture
     return np.vstack([picture, _legend(section, max(_LEGEND_LEAST_PX, round(size[1] * _LEGEND_SHARE)), depth, scale)])
 
 
-def render_snapshot(scene: Scene, section: HeatmapSection, zones: Mapping[str, Polygon]) -> Bytes:
+def render_snapshot(
+    scene: Scene, section: HeatmapSection, zones: Mapping[str, Polygon], *, with_picture: bool = False
+) -> Bytes:
     """Return the heatmap of a scene, as `render` does, with the outlines of the zones and the regions in their boxes.
 
-    `zones` are polygons in fractions of the frame. Each box has its metres, or its nearness without a calibration.
+    `zones` are polygons in fractions of the frame. Each box has its metres, or its nearness without a calibration. The
+    camera's picture lies under it only `with_picture`.
     """
-    picture = render(scene, section)
+    picture = _render(scene, section, with_picture=with_picture)
     height, width = scene.depth.frame.pixels.shape[:2]
     size = np.array((section.width, max(1, round(section.width * height / width))))
     for polygon in zones.values():

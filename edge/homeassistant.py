@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from edge import __version__
-from edge.config import Config, HeatmapSection, TriggerSection
+from edge.config import Config, HeatmapSection, TriggerSection, options
 from edge.records import EventType, Message
 from edge.topics import Topics
 
@@ -47,18 +47,15 @@ def discovery(
     *,
     calibrated: bool,
     machine: str,
-    commands: bool = True,
-    events: bool = True,
     before: Announced | None = None,
 ) -> list[Message]:
     """Return the retained messages that make the camera's entities, in the form that `mqtt.discovery` asks for.
 
-    `calibrated` says whether there are metres, `machine` what it runs on, `commands` and `events` whether those topics
-    are served. `before` is what `announced` said of the call before, in an earlier run too: what of it is no longer
-    there is taken back. The order of the messages counts.
+    `calibrated` says whether there are metres, `machine` what it runs on. `before` is what `announced` said of the call
+    before, in an earlier run too: what of it is no longer there is taken back. The order of the messages counts.
     """
     before = before or {}
-    entities = _entities(config, topics, calibrated=calibrated, commands=commands, events=events)
+    entities = _entities(config, topics, calibrated=calibrated)
     shared = _shared(config, topics, machine)
     found: dict[str, dict[str, Any]] = {}
     if config.mqtt.discovery == "device":
@@ -88,11 +85,20 @@ def removal(config: Config, topics: Topics) -> list[Message]:
 
     With `mqtt.discovery: off` the form is not known, so both forms are taken back.
     """
-    entities = _entities(config, topics, calibrated=True, commands=True, events=True)
+    entities = _entities(config, topics, calibrated=True)
     device = [_device_topic(config, topics)]
     single = [_single_topic(config, topics, entity) for entity in entities]
     forms = {"device": device, "single": single, "off": device + single}
     return [_taken_back(topic) for topic in forms[config.mqtt.discovery]]
+
+
+def retained_topics(config: Config, topics: Topics) -> list[str]:
+    """Return the retained topics that come and go with the configuration: of zones, triggers and options."""
+    return [
+        *(topics.zone_occupancy(zone.name) for zone in config.zones),
+        *(topics.trigger(trigger.name) for trigger in config.triggers),
+        *(topics.setting_state(option) for option in options(config)),
+    ]
 
 
 def _retained(topic: str, payload: str) -> Message:
@@ -167,17 +173,13 @@ def _component(entity: _Entity, topics: Topics) -> dict[str, Any]:
 # --- the entities, a row each -----------------------------------------------------------------------------------------
 
 
-def _entities(config: Config, topics: Topics, *, calibrated: bool, commands: bool, events: bool) -> list[_Entity]:
+def _entities(config: Config, topics: Topics, *, calibrated: bool) -> list[_Entity]:
     entities = []
     if config.scene.mode == "still":  # a moving camera has no background: nothing is nearest, nothing is occupied
         entities += [*_nearest(config, topics, calibrated), *_places(config, topics)]
     if config.heatmap.enabled:
         entities.append(_Entity("camera", "heatmap", "Heatmap", {"topic": topics.named("heatmap")}, needs_camera=True))
-    if events:
-        entities += _events(topics)
-    if commands:
-        entities += [*_settings(config, topics), *_buttons(config, topics)]
-    return entities + _diagnostics(topics)
+    return [*entities, *_events(topics), *_settings(config, topics), *_buttons(config, topics), *_diagnostics(topics)]
 
 
 def _nearest(config: Config, topics: Topics, calibrated: bool) -> list[_Entity]:
@@ -213,10 +215,10 @@ def _words(key: str) -> str:
 
 def _events(topics: Topics) -> list[_Entity]:
     """Return events and what comes with them; events don't need the camera, since one of them tells of its loss."""
-    event = {"state_topic": f"{topics.root}/event", "event_types": EVENT_TYPES}
+    event = {"state_topic": topics.named("event"), "event_types": EVENT_TYPES}
     return [
         _Entity("event", "event", "Event", event),
-        _Entity("image", "snapshot", "Snapshot", {"image_topic": f"{topics.root}/snapshot"}, needs_camera=True),
+        _Entity("image", "snapshot", "Snapshot", {"image_topic": topics.named("snapshot")}, needs_camera=True),
     ]
 
 
@@ -244,7 +246,7 @@ def _near(topics: Topics, trigger: TriggerSection) -> _Entity:
 
 
 def _setting(topics: Topics, option: str) -> dict[str, Any]:
-    return {"state_topic": f"{topics.root}/{option}/state", "command_topic": f"{topics.root}/{option}/set"}
+    return {"state_topic": topics.setting_state(option), "command_topic": topics.setting(option)}
 
 
 def _buttons(config: Config, topics: Topics) -> list[_Entity]:
@@ -258,7 +260,7 @@ def _buttons(config: Config, topics: Topics) -> list[_Entity]:
             "button",
             f"request_{command}",
             name,
-            {"command_topic": f"{topics.root}/request/{command}", "payload_press": _PRESSED, **options},
+            {"command_topic": topics.request(command), "payload_press": _PRESSED, **options},
         )
         for command, name, options in rows
         if command != "relearn" or config.scene.mode == "still"

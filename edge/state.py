@@ -1,4 +1,4 @@
-"""What survives a restart: the reference, the triggers' states, what was set and announced; one file of each per camera.
+"""What survives a restart: the reference, the triggers' states, what was set or announced; a file of each per camera.
 
 A file is replaced as a whole or not at all, and seldom, since SD cards wear. One that can't be used is set aside with a
 warning, and the daemon starts without it; one that can't be written is a state that is logged once, never an error.

@@ -25,9 +25,9 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait until `condition` holds; fail with `what` was waited for when it does not within `PATIENCE_SECONDS`."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def eventually(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until `condition` holds; fail with `what` was waited for when it does not within so many seconds."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.01)
@@ -44,16 +44,17 @@ class Certificates:
     client_key: Path
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """Make an authority and two certificates of it with the openssl command."""
+def make_certificates(folder: Path, *, expired: bool = False) -> Certificates:
+    """Make an authority and two certificates of it with the openssl command; the broker's may have run out."""
     folder.mkdir(parents=True, exist_ok=True)
     _openssl(
         folder, "req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=authority", "ca"
     )
     for name in ("server", "client"):
+        days = -1 if expired and name == "server" else 2
         _openssl(
             folder,
-            f"req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN={name} "
+            f"req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days {days} -subj /CN={name} "
             "-addext subjectAltName=IP:127.0.0.1,DNS:localhost -addext basicConstraints=critical,CA:FALSE "
             "-CA ca.crt -CAkey ca.key",
             name,
@@ -72,7 +73,7 @@ class Mosquitto:
     """A mosquitto that keeps nothing on disk; as a context manager it runs within the `with`.
 
     `passwords` are {user: password}, `acl` is the text of an access list, `tls` encrypts with these certificates and
-    `client_certificates` asks for one of the client's.
+    `client_certificates` asks for one of the client's. `extra` are further lines of its configuration.
     """
 
     folder: Path
@@ -80,6 +81,7 @@ class Mosquitto:
     acl: str | None = None
     tls: Certificates | None = None
     client_certificates: bool = False
+    extra: str = ""
     port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
@@ -146,7 +148,7 @@ class Mosquitto:
         if self.tls is not None:
             lines += [f"cafile {self.tls.ca}", f"certfile {self.tls.server_cert}", f"keyfile {self.tls.server_key}"]
             lines.append(f"require_certificate {str(self.client_certificates).lower()}")
-        return lines
+        return [*lines, self.extra]
 
     def _write_passwords(self) -> Path:
         file = self.folder / "passwords"
@@ -158,11 +160,13 @@ class Mosquitto:
 
 @dataclass(frozen=True)
 class Heard:
-    """A message as a subscriber got it."""
+    """A message as a subscriber got it, `at` in monotonic seconds; MQTT 5 says after how many seconds it `expires`."""
 
     topic: str
     payload: bytes
     retain: bool
+    at: float = 0.0
+    expires: int | None = None
 
 
 class Subscriber:
@@ -192,10 +196,19 @@ class Subscriber:
         """Return what was heard on one topic, in order."""
         return [message.payload for message in self.heard if message.topic == topic]
 
+    def live(self, topic: str) -> list[bytes]:
+        """Return what was heard on one topic as it was published, not from what the broker had kept."""
+        return [message.payload for message in self.heard if message.topic == topic and not message.retain]
+
+    def publish(self, topic: str, payload: str | bytes = b"", *, retain: bool = False) -> None:
+        """Publish a message, acknowledged by the broker when this returns."""
+        self._client.publish(topic, payload, 1, retain).wait_for_publish(PATIENCE_SECONDS)
+
     def wait_for(self, topic: str, payload: bytes) -> Heard:
         """Return the first such message, once it is there."""
         eventually(lambda: payload in self.payloads(topic), f"{payload[:40]!r} on {topic}")
         return next(message for message in self.heard if (message.topic, message.payload) == (topic, payload))
 
     def _on_message(self, client: Client, userdata: object, message: MQTTMessage) -> None:
-        self.heard.append(Heard(message.topic, bytes(message.payload), message.retain))
+        expires = getattr(message.properties, "MessageExpiryInterval", None)
+        self.heard.append(Heard(message.topic, bytes(message.payload), message.retain, time.monotonic(), expires))

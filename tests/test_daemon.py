@@ -17,6 +17,7 @@ import pytest
 
 from edge.config import Config
 from edge.daemon import Daemon
+from edge.daemon.output import Keeper
 from edge.errors import CameraError, EngineError, WeightsError
 from tests.broker import Subscriber, eventually, free_port
 
@@ -67,7 +68,7 @@ def test_photographs_become_depth_on_a_real_broker(mosquitto, photos):
     """With a moving camera every topic is published: readings, zone, heatmap, info, health, both states."""
     expected = {
         *("status", "camera/status", "info", "health", "state", "nearest", "nearest_m", "heatmap"),
-        *("zone/left/occupancy", "zone/left/state"),
+        *("zone/left/occupancy", "zone/left/state", "enabled/state", "interval/state", "colormap/state"),
     }
     with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
         daemon = Daemon(configuration(mosquitto, photos, scene={"mode": "moving"}))
@@ -109,6 +110,12 @@ def test_home_assistant_is_told_of_the_camera(mosquitto, photos):
     wanted = {component["state_topic"] for component in device["components"].values() if "state_topic" in component}
     assert "edge-depth/test/nearest" in wanted
     assert wanted - {"edge-depth/test/event"} <= served  # nothing has happened yet
+    commands = {
+        component["command_topic"] for component in device["components"].values() if "command_topic" in component
+    }
+    assert {"enabled/set", "interval/set", "colormap/set", "request/restart"} <= {
+        topic.removeprefix("edge-depth/test/") for topic in commands
+    }
     with Subscriber(mosquitto.port, "#") as subscriber:
         silent = configuration(mosquitto, photos)
         mqtt = silent.mqtt.model_copy(update={"discovery": "off", "discovery_prefix": "none"})
@@ -116,19 +123,26 @@ def test_home_assistant_is_told_of_the_camera(mosquitto, photos):
         assert not [message for message in subscriber.heard if message.topic.startswith("none/")]
 
 
-def test_an_entity_that_went_is_taken_back(mosquitto, photos):
-    """A zone that is no longer configured is taken out of the device at the next start, as Home Assistant asks for."""
+def test_an_entity_that_went_is_taken_back(mosquitto, photos, state_directory):
+    """A zone that is no longer configured is taken out of the device at the next start, as Home Assistant asks for.
+
+    The broker forgets its occupancy too.
+    """
+    kept = state_directory / "announced-test.json"
     topic = "homeassistant/device/edge-depth_test/config"
 
     def components(config):
         with Subscriber(mosquitto.port, "#") as subscriber:
-            run_until(Daemon(config), lambda: len(subscriber.payloads("edge-depth/test/health")) > 1)
+            run_until(Daemon(config), lambda: subscriber.live(topic) and kept.exists())
             return json.loads(subscriber.payloads(topic)[-1])["components"]
 
     zone = {key: part for key, part in components(configuration(mosquitto, photos)).items() if "left" in key}
     assert zone
     after = components(configuration(mosquitto, photos, zones=()))
     assert {key: {"platform": part["platform"]} for key, part in zone.items()} == {key: after[key] for key in zone}
+    with Subscriber(mosquitto.port, "#") as late:
+        late.wait_for("edge-depth/test/status", b"offline")
+        assert [] == late.payloads("edge-depth/test/zone/left/occupancy")
 
 
 STATE = "edge-depth/test/state"
@@ -153,7 +167,7 @@ def test_a_still_camera_learns_and_then_reads_against_its_background(mosquitto, 
     assert subscriber.payloads("edge-depth/test/nearest")[-1] == b"None"
 
 
-def test_who_comes_near_switches_a_trigger_with_event_and_snapshot(mosquitto):
+def test_who_comes_near_switches_a_trigger_with_event_and_snapshot(mosquitto, state_directory):
     """On the rendered clip, calibrated: the trigger is OFF, then ON, with an event and a snapshot; then it is kept."""
     from edge.commands.demo import Clip
 
@@ -179,9 +193,9 @@ def test_who_comes_near_switches_a_trigger_with_event_and_snapshot(mosquitto):
     snapshot = cv2.imdecode(np.frombuffer(subscriber.payloads(f"{root}/snapshot")[0], np.uint8), 1)
     assert snapshot.shape[1] == 512
     assert (np.abs(snapshot.astype(int) - (80, 255, 80)).sum(axis=-1) < 90).sum() > 100  # the box
-    again = Daemon(config)
-    assert again._triggers.states() == {"visitor": True}
-    assert again._reference_store.load(0.0)["weights"] == "starter-seed"
+    background, states = Keeper(state_directory, "test").load()
+    assert {"visitor": True} == states
+    assert "starter-seed" == background["weights"]
 
 
 def test_the_page_shows_the_running_daemon(photos):

@@ -16,7 +16,8 @@ from paho.mqtt import publish
 
 from edge.cli import main
 from edge.commands import discovery as command
-from edge.config import Config, HeatmapSection, load
+from edge.config import Config, HeatmapSection, load, options
+from edge.control import Request, parse
 from edge.homeassistant import EVENT_TYPES, announced, discovery, removal
 from edge.messages import health_message
 from edge.records import Message
@@ -327,6 +328,18 @@ def test_settings_and_buttons_use_the_topics_of_commands():
             assert topic.removesuffix("set") + "state" == ALL[entity]["state_topic"]
 
 
+def test_every_command_that_is_announced_is_understood():
+    """Whatever Home Assistant sends on a command topic of ours is taken, and every option and its state is known."""
+    sent = {"switch": b"OFF", "number": b"1.5", "select": b"magma", "button": None}
+    for entity, values in ALL.items():
+        if "command_topic" in values:
+            payload = sent[entity.split("/")[0]] or values["payload_press"].encode()
+            command = parse(TOPICS, values["command_topic"], payload)
+            assert isinstance(command, Request) == entity.startswith("button/")
+    states = {TOPICS.setting_state(option) for option in options(make_config())}
+    assert states == {each["state_topic"] for each in ALL.values() if {"command_topic", "state_topic"} <= each.keys()}
+
+
 def test_colours_are_those_of_the_configuration():
     """Home Assistant offers every colour map that the configuration takes, and no other."""
     assert list(get_args(HeatmapSection.model_fields["colormap"].annotation)) == ALL["select/colormap"]["options"]
@@ -367,18 +380,6 @@ def test_a_moving_camera_has_no_background():
     } - found.keys()
 
 
-@pytest.mark.parametrize(
-    ("change", "gone"),
-    [
-        ({"commands": False}, {entity for entity, values in ALL.items() if "command_topic" in values}),
-        ({"events": False}, {"event/event", "image/snapshot"}),
-    ],
-)
-def test_a_group_can_be_left_out(change, gone):
-    """What a daemon does not serve is not announced."""
-    assert gone == ALL.keys() - entities(tell(make_config(), **change)).keys()
-
-
 def test_no_heatmap_no_entity_of_it():
     """With `heatmap.enabled: false` there is no picture, and nothing to set about it."""
     found = entities(tell(make_config(heatmap={"enabled": False})))
@@ -409,8 +410,8 @@ class HomeAssistant:
             self.warnings.append("No device components to cleanup")
         components: Mapping[str, Any] = payload.get("components", {})
         found = {f"{values['platform']}/{key}": values.keys() - {"platform"} for key, values in components.items()}
-        for entity, options in (found if payload else dict.fromkeys(list(self.owners))).items():
-            self._update(entity, message.topic, options)
+        for entity, keys in (found if payload else dict.fromkeys(list(self.owners))).items():
+            self._update(entity, message.topic, keys)
 
     def _update(self, entity: str, topic: str, options: object) -> None:
         if self.owners.get(entity, topic) != topic:
@@ -434,19 +435,19 @@ cameras = st.builds(
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(cameras, st.booleans(), st.booleans()), min_size=1, max_size=5))
+@given(st.lists(st.tuples(cameras, st.booleans()), min_size=1, max_size=5))
 def test_whatever_went_is_taken_back(history):
     """After any changes of zones, triggers, calibration and form Home Assistant has the entities of now, no others."""
     there, before = HomeAssistant(), {}
-    for config, calibrated, commands in history:
-        messages = tell(config, calibrated=calibrated, commands=commands, before=before)
+    for config, calibrated in history:
+        messages = tell(config, calibrated=calibrated, before=before)
         before = json.loads(json.dumps(announced(messages)))
         for message in [
             *messages,
             *(message for message in messages if message.payload),
         ]:  # these with every connection
             there.receive(message)
-        assert entities(tell(config, calibrated=calibrated, commands=commands)).keys() == there.owners.keys()
+        assert entities(tell(config, calibrated=calibrated)).keys() == there.owners.keys()
     assert [] == there.warnings
 
 

@@ -170,7 +170,8 @@ def test_the_cameras_state_is_retained_and_the_heatmap_is_not():
     """The camera's state is a retained word; a picture never stays in the broker."""
     expected = Message(topic=ROOT + "camera/status", payload=b"reconnecting", qos=1, retain=True)
     assert camera_message(TOPICS, "reconnecting") == expected
-    assert heatmap_message(TOPICS, b"\xff\xd8") == Message(topic=ROOT + "heatmap", payload=b"\xff\xd8")
+    expected = Message(topic=ROOT + "heatmap", payload=b"\xff\xd8", expires_seconds=4)
+    assert expected == heatmap_message(TOPICS, b"\xff\xd8", 1.6)
 
 
 def test_times_are_in_utc():

@@ -12,10 +12,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print every problem on standard error and return 78, or return 0."""
-    from edge.config import dump, load
+    from edge.config import dump, load, state_directory
+    from edge.overlay import Overlay
+    from edge.state import OverlayStore
+    from edge.topics import machine_id
 
-    config = load(args.file)
+    file = load(args.file)
+    overlay = Overlay(file, OverlayStore(state_directory(), file.id or machine_id()))
+    config = overlay.config
     for warning in config.warnings:
         print(f"{args.file}: warning: {warning}", file=sys.stderr)
+    if args.print and overlay.values:
+        print(f"# Set while running, and in force in place of what {args.file} says: {', '.join(overlay.values)}")
     print(dump(config) if args.print else f"{args.file}: no problems found", end="" if args.print else "\n")
     return 0

@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+import os
+import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,5 +22,9 @@ def main(args: argparse.Namespace) -> int:
 
     from edge.daemon import Daemon  # here: a bad file is told before torch is waited for
 
-    Daemon(config).run()
+    daemon = Daemon(config, read_file=lambda: load(args.config))
+    daemon.run()
+    if daemon.restart_wanted:  # the same process for systemd, but with memory, threads and drivers as new
+        sys.stderr.flush()
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - what was started, once more
     return 0

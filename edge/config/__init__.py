@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from edge.config.changes import changed, value_at
+from edge.config.changes import changed, options, value_at
 from edge.config.sections import (
     MASKED,
     STREAM,
@@ -58,6 +58,7 @@ __all__ = [
     "dump",
     "load",
     "mask_credentials",
+    "options",
     "parse",
     "split_address",
     "state_directory",

@@ -13,6 +13,14 @@ from edge.config.source import Source
 from edge.errors import ConfigError
 
 
+def options(config: Config) -> dict[str, str]:
+    """Return what can be set of a configuration: {option: key}."""
+    plain = {"enabled": "camera.enabled"}
+    if config.heatmap.enabled:
+        plain |= {"interval": "heatmap.interval", "colormap": "heatmap.colormap"}
+    return plain | {f"trigger/{trigger.name}/near": f"triggers.{trigger.name}.near" for trigger in config.triggers}
+
+
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     """Return the configuration with other values at some keys; lists may stand for its tuples.
 

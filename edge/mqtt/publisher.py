@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Protocol
 
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -43,7 +43,17 @@ _JITTER_SECONDS = 1.0  # so that many cameras don't come back in step
 _STOP_SECONDS = 2.0  # for the farewell, and again for the network thread's end
 
 
-def _ignore(*_: object) -> None:
+class Gap(Protocol):
+    """Whoever is told that subscribers may have missed readings."""
+
+    def __call__(self, *, connection_is_new: bool) -> None: ...
+
+
+def _ignore(topic: str, payload: bytes) -> None:
+    pass
+
+
+def _no_matter(*, connection_is_new: bool) -> None:
     pass
 
 
@@ -71,7 +81,7 @@ class Publisher:
         *,
         filters: Collection[str] = (),
         on_message: Callable[[str, bytes], None] = _ignore,
-        on_gap: Callable[[], None] = _ignore,
+        on_gap: Gap = _no_matter,
         stale_seconds: float = 1.0,
     ) -> None:
         self._section = section
@@ -289,7 +299,7 @@ class Publisher:
                 self._drop_stale(now)
             self._changed.notify_all()
         if stalled:
-            self._on_gap()
+            self._on_gap(connection_is_new=False)
         self._send_next()
 
     def _drop_stale(self, now: float) -> None:
@@ -340,7 +350,7 @@ class Publisher:
             self._connected = True
             self._problem = None
         logger.info("connected to the broker %s as %s", self._where, self._client_id)
-        self._on_gap()
+        self._on_gap(connection_is_new=True)
         self._send_next()
 
     def _on_connect_fail(self, client: Client, userdata: Any) -> None:

@@ -1,0 +1,394 @@
+"""The composition root: builds the parts in order, tells systemd, and stops them in reverse order."""
+
+import hashlib
+import logging
+import math
+import platform
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edge import __version__, health, homeassistant, messages
+from edge.camera import open_camera
+from edge.config import Config, dump, state_directory
+from edge.daemon.board import Board
+from edge.daemon.desk import Desk
+from edge.daemon.output import Keeper, Output
+from edge.daemon.process import notify, signals_handled
+from edge.depth import DepthModel, load_model
+from edge.errors import ConfigError, ThreadStuck
+from edge.mqtt import Publisher, client_id_for
+from edge.overlay import Overlay
+from edge.pipeline import CaptureLoop, DepthLoop, Mailbox, Worker
+from edge.records import CameraStatus, Frame, Message, Reading
+from edge.scene import SceneModel, StillScene, make_scene
+from edge.state import AnnouncedStore, OverlayStore
+from edge.topics import Topics, machine_id
+from edge.triggers import Triggers
+from edge.web import WebServer
+
+__all__ = ["Board", "Daemon"]
+
+logger = logging.getLogger(__name__)
+
+Consumer = Callable[[Reading], None]
+
+_STOP_SECONDS = 10.0
+_TICK_SECONDS = 0.5
+_FIRST_HEALTH_SECONDS = 5.0
+_JITTER_SECONDS = (1.0, 5.0)  # so that many cameras don't announce themselves at once
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+_FIXED = ("id", "name", "camera", "model", "mqtt", "web")  # what is built once; a change of it needs a restart
+
+
+class Daemon:
+    """One camera, one network, one broker.
+
+    `consumers` are called with every reading, in the depth thread. What has to survive a restart is kept in the folder
+    `state`, by default the configured one. `read_file` reads the configuration's file again.
+
+    Raises:
+        ConfigError, CameraError: something that the configuration names is not there.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        consumers: tuple[Consumer, ...] = (),
+        state: Path | None = None,
+        read_file: Callable[[], Config] | None = None,
+    ) -> None:
+        self._started = datetime.now(UTC)
+        self._read_file = read_file
+        self.topics = Topics(config.mqtt.base_topic, config.id or machine_id())
+        state = state or state_directory()
+        self.overlay = Overlay(config, OverlayStore(state, self.topics.id))
+        self._config = config = self.overlay.config
+        self._restart_required: list[str] = []
+        self.restart_wanted = False
+        self._health_due = 0.0
+        self._announce_due = 0.0
+        self._resend_wanted = False
+        self._hung_up = False
+        self._throttled = False
+        self._camera_status: CameraStatus = "offline"
+        self._stop = threading.Event()
+
+        self._model: DepthModel | None = None
+        self.board = Board(self._info(), self._health)
+        self.statistics = health.Statistics()
+        self._keeper = Keeper(state, self.topics.id)
+        saved, states = self._keeper.load()
+        self.scene: SceneModel = make_scene(config.scene, config.zones, config.calibration, saved)
+        self._triggers = Triggers(config.triggers, states)
+        self._output = Output(
+            config, self.topics, self.board, self._publish, [name for name, on in states.items() if on]
+        )
+        self._announced_store = AnnouncedStore(state, self.topics.id)
+        self._announced: dict[str, list[str]] = self._announced_store.load()
+
+        mailbox: Mailbox[Frame] = Mailbox()
+        consumers = (self.statistics.add, self._output.show, self._keep, *consumers)
+        self._depth = DepthLoop(self._load, self.scene, self._triggers, mailbox, self._stop, consumers)
+        self._capture = CaptureLoop(
+            open_camera(config.camera),
+            mailbox,
+            self._stop,
+            timeout=config.camera.timeout,
+            on_status=self._camera_changed,
+            enabled=config.camera.enabled,
+        )
+        self._desk = Desk(self, self.topics, self._publish, self._depth.between_frames)
+        self.publisher = self._make_publisher() if config.mqtt.enabled else None
+        self.web = WebServer(config.web.listen, self.board) if config.web.listen else None
+
+    def _make_publisher(self) -> Publisher:
+        section = self._config.mqtt
+        births = [] if section.discovery == "off" else [self._birth_topic]
+        return Publisher(
+            section,
+            self.topics,
+            client_id_for(section, self.topics),
+            filters=(*self.topics.filters, *births),
+            on_message=self._heard,
+            on_gap=self._missed,
+            stale_seconds=self._config.publish.min_interval,
+        )
+
+    def run(self, seconds: float | None = None) -> None:
+        """Work until a signal comes, a finite source ends or `seconds` are over since READY; then stop in order.
+
+        Raises:
+            EdgeError: what made a part fail.
+            ThreadStuck: a part hangs.
+        """
+        for warning in self._config.warnings:
+            logger.warning("configuration: %s", warning)
+        actions: dict[signal.Signals, Callable[[], object]] = dict.fromkeys(_ENDS, self._stop.set)
+        if self._read_file is not None:
+            actions[signal.SIGHUP] = self._hang_up
+        with ExitStack() as stack:
+            stack.enter_context(signals_handled(actions))
+            # a service that says STOPPING is expected to end, and this one may go on in the same process
+            stack.callback(lambda: notify("RELOADING=1" if self.restart_wanted else "STOPPING=1"))
+            if self.publisher:
+                self.publisher.start()
+                stack.callback(self.publisher.stop)
+                self._desk.tell_settings()
+                self._take_back()
+            if self.web:
+                self.web.start()
+                stack.callback(self.web.stop)
+                logger.info("page at %s", self.web.url)
+            # The last states are written whenever that is; while running, writes are bounded.
+            stack.callback(lambda: self._keeper.stop(self._triggers))
+            stack.callback(self.overlay.save, math.inf)
+            for worker in (self._depth, self._capture):
+                worker.start()
+                stack.callback(worker.finish, _STOP_SECONDS)
+            stack.callback(self._stop.set)
+            self._supervise(seconds)
+
+    def stop(self) -> None:
+        """Ask the daemon to end; returns at once."""
+        self._stop.set()
+
+    def _supervise(self, seconds: float | None) -> None:
+        """Watch over the workers, tell systemd, and publish health, until it is time to stop."""
+        ends_at = float("inf")
+        ready = False
+        while not self._stop.wait(_TICK_SECONDS):
+            now = time.monotonic()
+            _check_alive(self._depth, self._capture)
+            if not ready and self._depth.ready.is_set() and self._capture.tried.is_set():
+                ready = True
+                ends_at = float("inf") if seconds is None else now + seconds
+                # the report before had nothing to tell yet
+                self._health_due = now + min(_FIRST_HEALTH_SECONDS, self._config.publish.health_interval)
+                notify("READY=1")
+                logger.info("ready: readings go to %s/#", self.topics.root)
+            notify("WATCHDOG=1")
+            self._look_after_broker(now)
+            self.overlay.save(now)
+            if self._hung_up:
+                self._hung_up = False
+                self._depth.between_frames(self._reload_by_signal)
+            if now >= self._health_due:
+                self._publish_health()
+                self._health_due = now + self._config.publish.health_interval
+            if now >= ends_at:
+                self._stop.set()
+
+    # --- what Home Assistant is told ----------------------------------------------------------------------------------
+
+    @property
+    def _birth_topic(self) -> str:
+        return f"{self._config.mqtt.discovery_prefix}/status"
+
+    def _look_after_broker(self, now: float) -> None:
+        """Announce the camera when that is due; what was announced is kept once a broker has it."""
+        if not self.publisher or not self.publisher.connected:
+            return
+        if self._announce_due == math.inf:
+            self._announced_store.save(self._announced, now)
+        elif now >= self._announce_due:
+            self._announce_due = math.inf
+            self._announce()
+            if self._resend_wanted:
+                self._resend_wanted = False
+                self.publisher.resend()
+                self._output.begin_anew()
+
+    def _announce(self) -> None:
+        before = {topic: parts for topic, parts in self._announced.items() if not self._is_own(topic)}
+        found = self._discovery(self._config, before)
+        own = {topic: parts for topic, parts in self._announced.items() if self._is_own(topic)}
+        self._announced = own | homeassistant.announced(found)
+        for message in found:
+            self._publish(message, keep=False)
+
+    def _discovery(self, config: Config, before: homeassistant.Announced | None = None) -> list[Message]:
+        calibrated, machine = config.calibration.given, health.machine_name()
+        return homeassistant.discovery(config, self.topics, calibrated=calibrated, machine=machine, before=before)
+
+    def _take_back(self) -> None:
+        """Let the broker forget the retained topics of zones, triggers and options that are no longer there."""
+        wanted = {topic: list[str]() for topic in homeassistant.retained_topics(self._config, self.topics)}
+        for topic in [topic for topic in self._announced if self._is_own(topic) and topic not in wanted]:
+            self._publish(messages.taken_back(topic))
+            del self._announced[topic]
+        self._announced |= wanted
+
+    def _is_own(self, topic: str) -> bool:
+        return topic.startswith(f"{self.topics.root}/")
+
+    def _missed(self, *, connection_is_new: bool) -> None:
+        """Have subscribers told anew what they may have missed; in the network thread."""
+        if connection_is_new:
+            self._announce_soon()
+        self._output.begin_anew()
+
+    def _heard(self, topic: str, payload: bytes) -> None:
+        """Take a message from the broker; in the network thread."""
+        if topic != self._birth_topic:
+            self._desk.hear(topic, payload)
+        elif payload == b"online":
+            self._resend_wanted = True
+            self._announce_soon()
+
+    def _announce_soon(self) -> None:
+        self._announce_due = time.monotonic() + random.uniform(*_JITTER_SECONDS)  # noqa: S311 - no secret
+
+    # --- what commands do, in the depth thread ------------------------------------------------------------------------
+
+    def apply(self) -> None:
+        """Go by what the overlay says now; of the parts that are built once only `camera.enabled` changes."""
+        wanted, before = self.overlay.config, self._config
+        camera = before.camera.model_copy(update={"enabled": wanted.camera.enabled})
+        fixed = {name: getattr(before, name) for name in _FIXED} | {"camera": camera}
+        self._config = config = wanted.model_copy(update=fixed)
+        self._restart_required = [name for name in _FIXED if getattr(wanted, name) != fixed[name]]
+        if (config.scene, config.zones) != (before.scene, before.zones):
+            saved = self.scene.saved() if isinstance(self.scene, StillScene) else None
+            self.scene = self._depth.scene = make_scene(config.scene, config.zones, config.calibration, saved)
+        elif config.calibration != before.calibration and isinstance(self.scene, StillScene):
+            self.scene.calibrate(config.calibration)
+        if config.triggers != before.triggers:
+            self._triggers = self._depth.triggers = Triggers(config.triggers, self._triggers.states())
+        if camera.enabled != before.camera.enabled:
+            self._capture.enable(camera.enabled)
+        if config.log != before.log:
+            logging.getLogger().setLevel(config.log.level.upper())
+        self._output.configure(config)
+        self._desk.tell_settings()
+        self._take_back()
+        self._publish_info()
+        if self._discovery(config) != self._discovery(before):
+            self._announce_due = min(self._announce_due, time.monotonic())
+
+    def reload(self) -> dict[str, Any]:
+        """Read the configuration's file again and go by it; return what of it needs a restart.
+
+        Raises:
+            ConfigError: with every problem of the file; nothing is changed.
+        """
+        if self._read_file is None:
+            raise ConfigError("there is no configuration file")
+        self.overlay.reload(self._read_file())
+        self.apply()
+        for warning in self._config.warnings:
+            logger.warning("configuration: %s", warning)
+        waiting = ", ".join(self._restart_required)
+        logger.info("configuration: read again%s", f"; needs a restart: {waiting}" if waiting else "")
+        return {"restart_required": self._restart_required}
+
+    def _reload_by_signal(self) -> None:
+        try:
+            self.reload()
+        except ConfigError as error:
+            logger.error("configuration: not read again, nothing is changed: %s", "; ".join(error.problems))
+
+    def _hang_up(self) -> None:
+        self._hung_up = True
+
+    def restart(self) -> None:
+        """Stop in order; whoever runs the daemon then starts it anew, see `restart_wanted`."""
+        self.restart_wanted = True
+        self._stop.set()
+
+    def take_snapshot(self) -> dict[str, Any]:
+        """Publish a snapshot now; return which one."""
+        return self._output.take_snapshot()
+
+    # --- what is told -------------------------------------------------------------------------------------------------
+
+    def _load(self) -> DepthModel:
+        model = load_model(self._config.model)
+        width, height = self._config.camera.size
+        seconds = model.warm_up(width, height)
+        logger.info(
+            "engine %s with %d threads: %.0f ms a frame", model.engine.name, model.engine.threads, seconds * 1000
+        )
+        self._model = model
+        self._publish_info()
+        return model
+
+    def _publish_info(self) -> None:
+        info = self._info()
+        self.board.put(info=info)
+        if self._model:
+            self._publish(messages.info_message(self.topics, info))
+
+    def _info(self) -> dict[str, Any]:
+        config, model = self._config, self._model
+        info: dict[str, Any] = {
+            "version": __version__,
+            "name": config.name or config.id or machine_id(),
+            "camera": config.camera.safe_source,
+            "machine": health.machine_name(),
+            "python": platform.python_version(),
+            "config_hash": hashlib.sha256(dump(config).encode()).hexdigest()[:12],
+            "restart_required": self._restart_required,
+            "started": messages.utc(self._started),
+            "cpus": config.model.cpus,
+        }
+        if model:
+            weights = model.weights
+            info["weights"] = {
+                "name": weights.name,
+                "sha256": weights.sha256,
+                "licence": weights.licence,
+                "note": weights.note,
+            }
+            info |= {"engine": model.engine.name, "threads": model.engine.threads}
+        return info
+
+    def _publish(self, message: Message, *, keep: bool = True) -> None:
+        if self.publisher:
+            self.publisher.publish(message, keep=keep)
+
+    def _keep(self, reading: Reading) -> None:
+        self._keeper.keep(reading, self.scene, self._triggers)
+
+    def _health(self) -> dict[str, Any]:
+        """Return how the daemon fares now, as the topic `health` has it."""
+        values = self.statistics.snapshot() | health.machine_health()
+        values |= {"camera": self._capture.status, "camera_reconnects": self._capture.reconnects}
+        if self.publisher:
+            values |= {"mqtt_connected": self.publisher.connected, "mqtt_dropped": self.publisher.drops}
+            values |= {"commands_refused": self._desk.refused}
+        return values
+
+    def _publish_health(self) -> None:
+        values = self._health()
+        self._publish(messages.health_message(self.topics, values))
+        throttled = bool(values["throttled"])
+        if throttled and not self._throttled:
+            self._output.tell("throttled", datetime.now(UTC), {"temperature_c": values["temperature_c"]})
+        self._throttled = throttled
+
+    def _camera_changed(self, status: CameraStatus, reason: str) -> None:
+        self._publish(messages.camera_message(self.topics, status))
+        if status == "reconnecting":
+            self._output.tell("camera_lost", datetime.now(UTC), {"reason": reason})
+        elif status == "online" and self._camera_status == "reconnecting":
+            self._output.tell("camera_back", datetime.now(UTC), {})
+        self._camera_status = status
+        self._health_due = 0.0  # a change is worth a report at once
+
+
+def _check_alive(*workers: Worker) -> None:
+    """Raise for a worker that broke its promise of a sign of life.
+
+    Raises:
+        ThreadStuck: naming the thread.
+    """
+    for worker in workers:
+        if worker.overdue:
+            raise ThreadStuck(f"the {worker.name} thread has shown no sign of life in time; restart the daemon")

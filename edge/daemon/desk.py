@@ -1,0 +1,179 @@
+"""Where commands are taken: heard in the network thread, obeyed in the depth thread between two frames."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+from edge import control, messages
+from edge.config import dump, options, value_at
+from edge.control import RateLimit, Refused, Request, Setting
+from edge.errors import ConfigError, EdgeError
+from edge.overlay import CALIBRATION, Overlay
+from edge.records import Message
+from edge.scene import SceneModel, StillScene
+from edge.scene.metres import read_points
+from edge.topics import Topics
+
+logger = logging.getLogger(__name__)
+
+_BURST, _PER_SECOND = 20, 5.0  # a slider that is dragged, not a program gone wild
+_LINES, _LINES_PER_SECOND = 10, 0.1
+
+
+class Works(Protocol):
+    """The daemon as commands see it."""
+
+    overlay: Overlay
+
+    @property
+    def scene(self) -> SceneModel:
+        """The scene model in use."""
+
+    def apply(self) -> None:
+        """Go by what the overlay says now."""
+
+    def reload(self) -> dict[str, Any]:
+        """Read the file again; return what needs a restart, or raise ConfigError and change nothing."""
+
+    def restart(self) -> None:
+        """Stop, and start anew in a fresh process."""
+
+    def take_snapshot(self) -> dict[str, Any]:
+        """Publish a snapshot; return which one, or raise EdgeError."""
+
+
+class Desk:
+    """Takes commands from the broker and answers them.
+
+    `soon(action)` has something done between two frames, or returns false.
+    """
+
+    def __init__(
+        self,
+        works: Works,
+        topics: Topics,
+        publish: Callable[[Message], None],
+        soon: Callable[[Callable[[], None]], bool],
+    ) -> None:
+        self._works = works
+        self._topics = topics
+        self._publish = publish
+        self._soon = soon
+        self._limit = RateLimit(_BURST, _PER_SECOND)
+        self._lines = RateLimit(_LINES, _LINES_PER_SECOND)
+        self.refused = 0
+        self._commands: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+            "snapshot": self._snapshot,
+            "relearn": self._relearn,
+            "calibrate": self._calibrate,
+            "reload": self._reload,
+            "restart": self._restart,
+            "get_config": self._get_config,
+        }
+
+    def hear(self, topic: str, payload: bytes) -> None:
+        """Take a message; what can't be understood is refused, and what comes too fast is dropped without an answer."""
+        if not self._limit.takes(time.monotonic()):
+            self._count(f"more than {_BURST} commands at once, or {_PER_SECOND:g} a second, are not taken")
+            return
+        try:
+            command = control.parse(self._topics, topic, payload)
+        except Refused as refused:
+            self._refuse(str(refused), refused.command, refused.transaction)
+            return
+        if not self._soon(partial(self._obey, command)):
+            asked = (command.command, command.transaction) if isinstance(command, Request) else (None, None)
+            self._refuse("too many commands wait already", *asked)
+
+    def tell_settings(self) -> None:
+        """Publish what every option is set to."""
+        config = self._works.overlay.config
+        for option, key in options(config).items():
+            self._publish(messages.setting_message(self._topics, option, value_at(config, key)))
+
+    def _count(self, reason: str) -> None:
+        self.refused += 1
+        if self._lines.takes(time.monotonic()):
+            logger.warning("command refused: %s", reason)
+
+    def _refuse(self, reason: str, command: str | None = None, transaction: str | int | None = None) -> None:
+        self._count(f"{command}: {reason}" if command else reason)
+        if command:
+            self._publish(messages.response_message(self._topics, command, transaction, {"error": reason}))
+
+    def _obey(self, command: Setting | Request) -> None:
+        if isinstance(command, Setting):
+            self._set(command)
+            return
+        try:
+            answer = self._commands[command.command](command.arguments)
+        except EdgeError as error:
+            self._refuse(str(error), command.command, command.transaction)
+            return
+        logger.info("command obeyed: %s", command.command)
+        self._publish(messages.response_message(self._topics, command.command, command.transaction, answer))
+
+    def _set(self, setting: Setting) -> None:
+        """Set a value; where it does not fit say what stands, so that who set it sees that it does not."""
+        try:
+            self._works.overlay.set(setting.key, setting.value)
+        except ConfigError as error:
+            self._refuse(f"{setting.option}: {error}")
+            self.tell_settings()
+            return
+        logger.info("set: %s = %s", setting.key, setting.value)
+        self._works.apply()
+
+    def _snapshot(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._works.take_snapshot()
+
+    def _relearn(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._still_scene().relearn()
+        return {}
+
+    def _still_scene(self) -> StillScene:
+        scene = self._works.scene
+        if not isinstance(scene, StillScene):
+            raise EdgeError("a camera that moves (scene.mode: moving) has no background")
+        return scene
+
+    def _calibrate(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Use other points or another floor, or with points null the file's own; refuse what gives no line."""
+        scene, overlay = self._still_scene(), self._works.overlay
+        if not arguments:
+            raise EdgeError('give "points": [{"x": …, "y": …, "metres": …}, …], or null to go back to the file\'s')
+        file = value_at(overlay.file, CALIBRATION)
+        bare = {"points": [], "floor": None, "max_metres": file["max_metres"]}
+        wanted = file if arguments.get("points", ...) is None else bare | dict(arguments)
+        before = value_at(overlay.config, CALIBRATION)
+        overlay.set(CALIBRATION, wanted)
+        section = overlay.config.calibration
+        try:
+            fit = scene.fit(section)
+        except ConfigError:
+            overlay.set(CALIBRATION, before)
+            raise
+        scene.calibrate(section)
+        self._works.apply()
+        reference = scene.reference
+        if fit is None or reference is None:
+            return {"points": []}
+        reads = read_points(fit, section.points, reference.median, reference.sigma)
+        points = [
+            point.model_dump() | {"read_m": None if read.distance_m is None else round(read.distance_m, 3)}
+            for point, read in zip(section.points, reads, strict=True)
+        ]
+        return {"points": points, "residual": None if fit.residual is None else round(fit.residual, 5)}
+
+    def _reload(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._works.reload()
+
+    def _restart(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._works.restart()
+        return {}
+
+    def _get_config(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        overlay = self._works.overlay
+        return {"config": dump(overlay.config), "set": overlay.values}

@@ -1,0 +1,129 @@
+"""What becomes of every reading: messages, pictures, events, and what has to survive a restart."""
+
+import math
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from edge import heatmap, messages
+from edge.config import Config
+from edge.daemon.board import Board
+from edge.errors import EdgeError
+from edge.records import EventType, Message, Reading
+from edge.scene import SceneModel, StillScene
+from edge.state import ReferenceStore, TriggerStore
+from edge.topics import Topics
+from edge.triggers import Triggers
+
+_SAVE_SECONDS = 30.0
+_SNAPSHOT_SECONDS = 5.0  # between two snapshots at the least
+
+
+class Output:
+    """Takes every reading to the broker and to the page, in the depth thread.
+
+    `publish` is given every message. `on` names the triggers that were on when the daemon last stopped.
+    """
+
+    def __init__(
+        self, config: Config, topics: Topics, board: Board, publish: Callable[[Message], None], on: list[str]
+    ) -> None:
+        self._topics = topics
+        self._board = board
+        self._publish = publish
+        self._events = messages.Events(on)
+        self._heatmap_due = 0.0
+        self._snapshot_due = 0.0
+        self._last: Reading | None = None
+        self._anew = False
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Publish from now on as this configuration says."""
+        self._config = config
+        self._readings = messages.ReadingPublisher(config.publish, self._topics)
+        self._heatmap_due = 0.0
+
+    def begin_anew(self) -> None:
+        """Send the next reading whatever was sent before: somebody may have missed it. From any thread."""
+        self._anew = True
+
+    def show(self, reading: Reading) -> None:
+        """Publish what is due of a reading."""
+        self._last = reading
+        self._board.put(state=messages.state_json(reading))
+        now = time.monotonic()
+        if self._anew:
+            self._anew = False
+            self._readings.begin_anew()
+        for message in self._readings.messages(reading, now):
+            self._publish(message)
+        events = self._events.of(reading)
+        for event_type, details in events:
+            self.tell(event_type, reading.frame.wall_time, details)
+        if now >= self._snapshot_due and any(event_type == "near" for event_type, _ in events):
+            self._publish_snapshot(reading)
+        self._show_heatmap(reading, now)
+
+    def tell(self, event_type: EventType, moment: datetime, details: dict[str, Any]) -> None:
+        """Publish an event."""
+        self._publish(messages.event_message(self._topics, event_type, moment, details))
+
+    def take_snapshot(self) -> dict[str, Any]:
+        """Publish a snapshot of the newest reading now, and return which one that was.
+
+        Raises:
+            EdgeError: there is none yet, or one has just been published.
+        """
+        if self._last is None:
+            raise EdgeError("there is no reading yet")
+        if time.monotonic() < self._snapshot_due:
+            raise EdgeError(f"one has just been taken; {_SNAPSHOT_SECONDS:g} s lie between two at the least")
+        self._publish_snapshot(self._last)
+        return {"sequence": self._last.frame.sequence, "time": messages.utc(self._last.frame.wall_time)}
+
+    def _publish_snapshot(self, reading: Reading) -> None:
+        self._snapshot_due = time.monotonic() + _SNAPSHOT_SECONDS
+        zones = {zone.name: zone.polygon for zone in self._config.zones}
+        section, with_picture = self._config.heatmap, self._config.publish.picture
+        picture = heatmap.render_snapshot(reading.scene, section, zones, with_picture=with_picture)
+        self._publish(messages.snapshot_message(self._topics, heatmap.encode_jpeg(picture, section.quality)))
+
+    def _show_heatmap(self, reading: Reading, now: float) -> None:
+        section = self._config.heatmap
+        if not section.enabled or now < self._heatmap_due:
+            return
+        self._heatmap_due = now + section.interval
+        jpeg = heatmap.encode_jpeg(heatmap.render(reading.scene, section), section.quality)
+        self._board.put(heatmap=(reading.frame.sequence, jpeg))
+        self._publish(messages.heatmap_message(self._topics, jpeg, section.interval))
+
+
+class Keeper:
+    """Keeps the background and the triggers' states for the next run; its stores bound how often they write."""
+
+    def __init__(self, state: Path, camera: str) -> None:
+        self._references = ReferenceStore(state, camera)
+        self._states = TriggerStore(state, camera)
+        self._due = 0.0
+
+    def load(self) -> tuple[dict[str, Any] | None, dict[str, bool]]:
+        """Return the saved background, or null, and the triggers' states."""
+        return self._references.load(time.monotonic()), self._states.load()
+
+    def keep(self, reading: Reading, scene: SceneModel, triggers: Triggers) -> None:
+        """Write what has changed, where it is due."""
+        now = time.monotonic()
+        self._states.save(triggers.states(), now)
+        if now < self._due or reading.scene.state != "tracking":
+            return
+        self._due = now + _SAVE_SECONDS
+        saved = scene.saved() if isinstance(scene, StillScene) else None
+        if saved is not None:
+            self._references.save(saved, now)
+
+    def stop(self, triggers: Triggers) -> None:
+        """Write the last states, whenever that is."""
+        self._states.save(triggers.states(), math.inf)

@@ -1,0 +1,120 @@
+"""The configuration in force: the file's, and over it what was set."""
+
+import math
+
+import pytest
+
+from edge.cli import main
+from edge.config import Config, changed, options, value_at
+from edge.errors import ConfigError
+from edge.overlay import Overlay
+from edge.state import OverlayStore
+
+POINTS = [{"x": 0.2, "y": 0.9, "metres": 1.0}, {"x": 0.5, "y": 0.5, "metres": 4.0}]
+
+
+def config(**sections) -> Config:
+    return Config.model_validate({"triggers": ({"name": "door", "near": 0.8, "measure": "nearness"},), **sections})
+
+
+@pytest.fixture
+def overlay(tmp_path):
+    """Return a function that makes the overlay of a file, each time as after a restart."""
+    return lambda file: Overlay(file, OverlayStore(tmp_path, "hall"))
+
+
+def test_what_is_set_is_in_force(overlay):
+    """Settings of every kind are in the configuration in force; the file's own is left alone."""
+    made = overlay(config())
+    for key, value in {"camera.enabled": False, "heatmap.interval": 5, "triggers.door.near": 0.7}.items():
+        made.set(key, value)
+    made.set("calibration", {"points": POINTS, "floor": None, "max_metres": 20.0})
+    assert (False, 5.0, 0.7) == (
+        made.config.camera.enabled,
+        made.config.heatmap.interval,
+        made.config.triggers[0].near,
+    )
+    assert 2 == len(made.config.calibration.points)
+    assert config() == made.file
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("heatmap.interval", -1.0, r"heatmap\.interval: must be 0\.\.86400"),
+        ("heatmap.colormap", "pink", r"heatmap\.colormap: must be 'inferno'"),
+        ("triggers.garden.near", 1.0, r"triggers\.garden\.near: there is no garden"),
+        ("heatmap.speed", 1.0, r"heatmap\.speed: there is no speed"),
+        ("calibration", {"points": [{"x": 2, "y": 0.5, "metres": 1}]}, r"calibration\.points\.0\.x: must be 0\.\.1"),
+        ("calibration", {"pints": []}, r"calibration\.pints: unknown key; did you mean 'points'"),
+    ],
+)
+def test_what_does_not_fit_changes_nothing(overlay, key, value, words):
+    """A key that is not there and a value that the file could not have are refused with the same words."""
+    made = overlay(config())
+    with pytest.raises(ConfigError, match=words):
+        made.set(key, value)
+    assert {} == made.values
+    assert config() == made.config
+
+
+def test_settings_survive_only_where_that_is_asked_for(overlay):
+    """Without publish.persist_settings a restart knows of the calibration only, with it of everything."""
+    for persist, expected in ((False, {"calibration"}), (True, {"calibration", "heatmap.interval"})):
+        file = config(publish={"persist_settings": persist})
+        made = overlay(file)
+        made.set("heatmap.interval", 5.0)
+        made.set("calibration", {"points": POINTS, "floor": None, "max_metres": 20.0})
+        made.save(math.inf)
+        assert expected == overlay(file).values.keys()
+
+
+def test_a_later_change_of_the_file_goes_before(overlay):
+    """Whoever spoke last is heard; what the file says as it did then stays overlaid, with a reload too."""
+    keep = {"persist_settings": True}
+    made = overlay(config(publish=keep))
+    made.set("heatmap.interval", 5.0)
+    made.set("triggers.door.near", 0.7)
+    made.save(math.inf)
+    changed_file = config(publish=keep, heatmap={"interval": 2.0})
+    for after in (overlay(changed_file), made):
+        after.reload(changed_file)
+        assert (2.0, 0.7) == (after.config.heatmap.interval, after.config.triggers[0].near)
+
+
+def test_what_was_set_of_a_trigger_that_went_is_dropped(overlay):
+    """A trigger that is no longer in the file takes its level with it."""
+    made = overlay(config())
+    made.set("triggers.door.near", 0.7)
+    made.reload(config(triggers=()))
+    assert {} == made.values
+
+
+def test_setting_what_the_file_has_takes_the_setting_back(overlay):
+    """Then nothing is overlaid."""
+    made = overlay(config())
+    made.set("heatmap.interval", 5.0)
+    made.set("heatmap.interval", 1.0)
+    assert {} == made.values
+    assert config() == made.config
+
+
+def test_every_option_has_a_value():
+    """What can be set has a key that exists, and what is not there can't be set."""
+    file = config()
+    assert {"enabled", "interval", "colormap", "trigger/door/near"} == options(file).keys()
+    assert [True, 1.0, "inferno", 0.8] == [value_at(file, key) for key in options(file).values()]
+    assert {"enabled"} == options(changed(file, {"heatmap.enabled": False, "triggers": []})).keys()
+
+
+def test_check_shows_what_was_set(tmp_path, state_directory, capsys):
+    """`check --print` shows the configuration in force and names what is not the file's."""
+    file = tmp_path / "c.yaml"
+    file.write_text("id: hall\npublish: {persist_settings: true}\n")
+    made = Overlay(Config(publish={"persist_settings": True}), OverlayStore(state_directory, "hall"))
+    made.set("heatmap.interval", 7.0)
+    made.save(math.inf)
+    assert 0 == main(["check", "--print", str(file)])
+    printed = capsys.readouterr().out
+    assert "interval: 7.0" in printed
+    assert f"in place of what {file} says: heatmap.interval" in printed.splitlines()[0]
