@@ -51,14 +51,17 @@ def make_certificates(folder: Path, *, expired: bool = False) -> Certificates:
         folder, "req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=authority", "ca"
     )
     for name in ("server", "client"):
-        days = -1 if expired and name == "server" else 2
         _openssl(
             folder,
-            f"req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days {days} -subj /CN={name} "
+            f"req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN={name} "
             "-addext subjectAltName=IP:127.0.0.1,DNS:localhost -addext basicConstraints=critical,CA:FALSE "
             "-CA ca.crt -CAkey ca.key",
             name,
         )
+    if expired:
+        resign = "x509 -in server.crt -CA ca.crt -CAkey ca.key -CAcreateserial -days -1 -out expired.crt"
+        subprocess.run(["openssl", *resign.split()], cwd=folder, check=True, capture_output=True)
+        (folder / "expired.crt").replace(folder / "server.crt")
     pairs = [folder / f"{name}.{ending}" for name in ("server", "client") for ending in ("crt", "key")]
     return Certificates(folder / "ca.crt", *pairs)
 

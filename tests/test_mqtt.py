@@ -1,7 +1,9 @@
 """The publisher against a real mosquitto that starts late, restarts, refuses, freezes and vanishes."""
 
+import contextlib
 import logging
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -38,8 +40,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @contextmanager
-def publisher(port: int, client_id: str = "hall", **options: object) -> Iterator[Publisher]:
-    made = Publisher(MqttSection(host=HOST, port=port, **options), TOPICS, client_id)
+def publisher(
+    port: int, client_id: str = "hall", listening: dict[str, object] | None = None, **options: object
+) -> Iterator[Publisher]:
+    made = Publisher(MqttSection(host=HOST, port=port, **options), TOPICS, client_id, **(listening or {}))
     made.start()
     try:
         yield made
@@ -408,3 +412,230 @@ def test_events_do_not_replace_each_other(broker: Mosquitto):
         finally:
             broker.thaw()
         subscriber.wait_for(event, b"249")
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_commands_are_heard_and_retained_ones_are_not(
+    broker: Mosquitto, protocol: str, caplog: pytest.LogCaptureFixture
+):
+    """What is published while the daemon listens arrives; what the broker kept is ignored, with a word in the log."""
+    heard: list[tuple[str, bytes]] = []
+    listening = {"filters": TOPICS.filters, "on_message": lambda topic, payload: heard.append((topic, payload))}
+    with Subscriber(broker.port) as sender:
+        sender.publish("edge-depth/hall/interval/set", "9", retain=True)
+        with publisher(broker.port, listening=listening, protocol=protocol) as made:
+            connected(made)
+            for topic in ("enabled/set", "trigger/door/near/set", "request/snapshot", "zone/door/set", "state"):
+                sender.publish(f"edge-depth/hall/{topic}", topic)
+            eventually(lambda: len(heard) == 3, "three commands")
+            sender.publish("edge-depth/hall/interval/set", "5")
+            eventually(lambda: len(heard) == 4, "the setting that is not retained")
+    assert ["enabled/set", "trigger/door/near/set", "request/snapshot", "interval/set"] == [
+        topic.removeprefix("edge-depth/hall/") for topic, _ in heard
+    ]
+    assert b"5" == heard[-1][1]
+    assert 1 == sum("retained message is ignored" in record.getMessage() for record in caplog.records)
+
+
+def test_a_subscription_that_is_refused_is_told(tmp_path: Path):
+    """A broker that keeps the list of who may listen says no, and the words name the topics."""
+
+    def answer(server: socket.socket) -> None:
+        peer, _ = server.accept()
+        peer.recv(1000)
+        peer.sendall(b"\x20\x02\x00\x00")  # CONNACK, accepted
+        asked = peer.recv(1000)
+        while b"hall/+/set" not in asked:
+            asked += peer.recv(1000)
+        at = asked.index(b"\x82") + 2
+        peer.sendall(b"\x90\x05" + asked[at : at + 2] + b"\x80\x80\x80")  # SUBACK: none of the three
+        while peer.recv(1000):
+            pass
+
+    with socket.create_server((HOST, 0)) as server:
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
+        with publisher(server.getsockname()[1], listening={"filters": TOPICS.filters}) as made:
+            assert "edge-depth/hall/request/+" in problem_with(made, "commands are not heard")
+
+
+def test_a_large_message_is_kept_from_us_on_mqtt_5(broker: Mosquitto):
+    """The broker is told what is too large for a command, and delivers the next one."""
+    heard: list[bytes] = []
+    listening = {"filters": TOPICS.filters, "on_message": lambda _, payload: heard.append(payload)}
+    with publisher(broker.port, listening=listening, protocol="5") as made, Subscriber(broker.port) as sender:
+        connected(made)
+        sender.publish("edge-depth/hall/request/relearn", bytes(200_000))
+        sender.publish("edge-depth/hall/request/relearn", b"small")
+        eventually(lambda: heard, "the small one")
+    assert [b"small"] == heard
+
+
+# --- nothing out of date ----------------------------------------------------------------------------------------------
+
+
+def test_a_stalled_broker_gets_what_is_new_and_not_what_waited(broker: Mosquitto):
+    """After a stall of some seconds within one connection no reading arrives that is older than allowed."""
+    gaps: list[bool] = []
+    listening = {"on_gap": lambda connection_is_new: gaps.append(connection_is_new), "stale_seconds": 0.2}
+    with Subscriber(broker.port) as subscriber, publisher(broker.port, listening=listening) as made:
+        connected(made)
+        eventually(lambda: made.published == 1, "the birth")
+        broker.freeze()
+        for number in range(30):
+            for topic in ("state", "nearest", "heatmap"):
+                payload = f"{time.monotonic()} {number}".encode()
+                made.publish(Message(topic=f"edge-depth/hall/{topic}", payload=payload))
+            time.sleep(0.1)
+        time.sleep(0.5)
+        thawed = time.monotonic()
+        broker.thaw()
+        eventually(lambda: gaps == [True, False], "the gap to be told")
+        made.publish(Message(topic=HEATMAP, payload=f"{time.monotonic()} new".encode()))
+        eventually(lambda: b"new" in b"".join(subscriber.payloads(HEATMAP)), "the new one")
+    late = [m for m in subscriber.heard if m.topic != STATUS and float(m.payload.split()[0]) < thawed]
+    assert 1 >= len(late)  # the one that was on its way when the broker froze
+    assert 90 - 1 == made.drops
+
+
+def test_images_expire_in_a_broker_on_mqtt_5(broker: Mosquitto):
+    """What a slow subscriber is to get later than it is worth anything carries its time; readings carry none."""
+    with Subscriber(broker.port, protocol="5") as subscriber, publisher(broker.port, protocol="5") as made:
+        connected(made)
+        made.publish(Message(topic=HEATMAP, payload=PICTURE, expires_seconds=2))
+        made.publish(Message(topic=OCCUPANCY, payload=b"ON", qos=1, retain=True))
+        assert 2 == subscriber.wait_for(HEATMAP, PICTURE).expires
+        assert subscriber.wait_for(OCCUPANCY, b"ON").expires is None
+
+
+def test_an_absent_broker_leaves_nothing_behind(broker: Mosquitto):
+    """After an outage the states are those of now, nothing else of it arrives, and what was dropped is counted."""
+    with publisher(broker.port) as made:
+        connected(made)
+        eventually(lambda: made.published == 1, "the birth")
+        broker.stop()
+        eventually(lambda: not made.connected, "the loss to be noticed")
+        before = made.drops
+        for number in range(200):
+            made.publish(Message(topic=HEATMAP, payload=PICTURE))
+            made.publish(Message(topic="edge-depth/hall/event", payload=b"%d" % number, qos=1))
+        made.publish(occupancy(b"ON"))
+        assert before + 400 == made.drops
+        broker.start()
+        with Subscriber(broker.port) as subscriber:
+            subscriber.wait_for(OCCUPANCY, b"ON")
+            made.publish(Message(topic=HEATMAP, payload=b"new"))
+            subscriber.wait_for(HEATMAP, b"new")
+            assert {STATUS, OCCUPANCY, HEATMAP} == {message.topic for message in subscriber.heard}
+            assert [b"new"] == subscriber.payloads(HEATMAP)
+
+
+def test_a_broker_that_takes_two_megabytes_at_most(tmp_path: Path):
+    """A broker with the limit of mosquitto 2.1 never gets a packet that it would disconnect us for."""
+    with (
+        Mosquitto(tmp_path / "broker", extra="max_packet_size 2000000") as broker,
+        Subscriber(broker.port) as subscriber,
+        publisher(broker.port) as made,
+    ):
+        connected(made)
+        made.publish(Message(topic=HEATMAP, payload=bytes(3_000_000)))
+        made.publish(Message(topic=HEATMAP, payload=bytes(1_000_000)))
+        subscriber.wait_for(HEATMAP, bytes(1_000_000))
+        assert made.connected
+        assert [b"online"] == subscriber.payloads(STATUS)
+
+
+# --- more than one ----------------------------------------------------------------------------------------------------
+
+
+def test_two_daemons_with_one_client_id_are_told(broker: Mosquitto):
+    """Each throws the other out; after a few times the words say what may be the matter."""
+    with publisher(broker.port, client_id="twin") as first, publisher(broker.port, client_id="twin") as second:
+        told = []
+
+        def noticed() -> bool:
+            told.extend(each.problem for each in (first, second) if "mqtt.client_id" in (each.problem or ""))
+            return bool(told)
+
+        eventually(noticed, "the hint", 60)
+    assert "is there another client with this id?" in told[0]
+
+
+def test_two_daemons_on_one_broker_leave_each_other_alone(broker: Mosquitto):
+    """With ids of their own the one's end is not the other's."""
+    other = Topics("edge-depth", "door")
+    section = MqttSection(host=HOST, port=broker.port)
+    with Subscriber(broker.port) as subscriber, publisher(broker.port, client_id=client_id_for(section, TOPICS)):
+        subscriber.wait_for(STATUS, b"online")
+        made = Publisher(section, other, client_id_for(section, other))
+        made.start()
+        subscriber.wait_for("edge-depth/door/status", b"online")
+        made.stop()
+        subscriber.wait_for("edge-depth/door/status", b"offline")
+        assert [b"online"] == subscriber.payloads(STATUS)
+
+
+def test_two_hundred_cameras_on_one_broker(broker: Mosquitto):
+    """Each is online, its states are kept, a reading of each arrives, and a restart brings all of them back."""
+    section = MqttSection(host=HOST, port=broker.port)
+    topics = [Topics("edge-depth", f"camera-{number}") for number in range(200)]
+    cameras = [Publisher(section, each, client_id_for(section, each)) for each in topics]
+    for camera in cameras:
+        camera.start()
+    try:
+        for round_ in (b"before", b"after"):
+            eventually(lambda: all(camera.connected for camera in cameras), "all to connect", 60)
+            with Subscriber(broker.port) as subscriber:
+                for each, camera in zip(topics, cameras, strict=True):
+                    camera.publish(Message(topic=each.trigger("door"), payload=b"ON", qos=1, retain=True))
+                    camera.publish(Message(topic=each.named("state"), payload=round_))
+                for each in topics:
+                    subscriber.wait_for(each.named("status"), b"online")
+                    subscriber.wait_for(each.named("state"), round_)
+                    subscriber.wait_for(each.trigger("door"), b"ON")
+            if round_ == b"before":
+                broker.restart()
+                eventually(lambda: not any(camera.connected for camera in cameras), "the loss to be noticed")
+    finally:
+        threads = [threading.Thread(target=camera.stop) for camera in cameras]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+# --- TLS, once more ---------------------------------------------------------------------------------------------------
+
+
+def test_an_expired_certificate_is_told(tmp_path: Path):
+    """A broker whose certificate has run out is not trusted, and the words say so."""
+    certificates = make_certificates(tmp_path / "expired", expired=True)
+    with (
+        Mosquitto(tmp_path / "broker", tls=certificates) as broker,
+        publisher(broker.port, tls=TlsSection(ca=str(certificates.ca))) as made,
+    ):
+        assert "expired" in problem_with(made, "certificate is not accepted")
+        assert not made.connected
+
+
+def test_the_brokers_name_is_sent_in_the_handshake(certificates: Certificates):
+    """A broker behind a proxy is found by its name (SNI)."""
+    names: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server_cert, certificates.server_key)
+    context.sni_callback = lambda _, name, __: names.append(name)
+
+    def serve(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            context.wrap_socket(server.accept()[0], server_side=True).close()
+
+    with socket.create_server((HOST, 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        section = MqttSection(host="localhost", port=server.getsockname()[1], tls=TlsSection(ca=str(certificates.ca)))
+        made = Publisher(section, TOPICS, "hall")
+        made.start()
+        eventually(lambda: names, "the handshake")
+        made.stop()
+    assert "localhost" == names[0]
