@@ -59,9 +59,12 @@ def make_certificates(folder: Path, *, expired: bool = False) -> Certificates:
             name,
         )
     if expired:
-        resign = "x509 -in server.crt -CA ca.crt -CAkey ca.key -CAcreateserial -days -1 -out expired.crt"
-        subprocess.run(["openssl", *resign.split()], cwd=folder, check=True, capture_output=True)
-        (folder / "expired.crt").replace(folder / "server.crt")
+        copy = "-copy_extensions copyall"
+        for command in (
+            f"x509 -x509toreq -in server.crt -signkey server.key {copy} -out server.csr",
+            f"x509 -req -in server.csr {copy} -CA ca.crt -CAkey ca.key -CAcreateserial -days -1 -out server.crt",
+        ):
+            subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
     pairs = [folder / f"{name}.{ending}" for name in ("server", "client") for ending in ("crt", "key")]
     return Certificates(folder / "ca.crt", *pairs)
 
