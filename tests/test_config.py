@@ -516,3 +516,9 @@ def test_triggers_and_calibration_that_fit_are_taken():
     config = parse((POINTS + TRIGGER % ", clear: 1.8").encode(), "c.yaml")
     assert config.triggers[0].clear == 1.8
     assert parse((TRIGGER % ", measure: nearness").encode(), "c.yaml").triggers[0].measure == "nearness"
+
+
+def test_the_overlay_needs_leave_for_the_picture():
+    """The camera's picture leaves the machine with publish.picture only."""
+    assert "heatmap: overlay needs publish.picture too" in problems("heatmap: {overlay: true}")[0]
+    assert parse(b"heatmap: {overlay: true}\npublish: {picture: true}\n", "c.yaml").heatmap.overlay

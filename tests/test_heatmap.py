@@ -124,3 +124,20 @@ def test_a_snapshot_of_a_region_at_the_edge_is_drawn(distance):
     region = Region(nearness=2.0, box=(0, 0, 1, 1), centroid=(0.5, 0.5), area=1.0, distance_m=distance)
     snapshot = render_snapshot(replace(scene_of(room()), regions=(region,)), BARE, {})
     assert tuple(snapshot[0, 128]) == tuple(snapshot[-1, 128]) == (80, 255, 80)
+
+
+@pytest.mark.parametrize("with_picture", [False, True])
+def test_the_cameras_picture_is_seen_only_where_it_may_be(with_picture):
+    """Without leave a heatmap and a snapshot are the same whatever the camera sees; with it they are not."""
+    bright, dark = (np.full((96, 128, 3), level, np.uint8) for level in (255, 0))
+    section = BARE.model_copy(update={"overlay": with_picture})
+    scenes = [
+        Scene(depth=Camera(noise=0.0).shoot(room(), (500.0, 9.0), pixels), state="moving", quality=1.0)
+        for pixels in (bright, dark)
+    ]
+    for pictures in (
+        [render(scene, section) for scene in scenes],
+        [render_snapshot(scene, BARE, {}, with_picture=with_picture) for scene in scenes],
+    ):
+        assert with_picture == bool((pictures[0] != pictures[1]).all(axis=-1).mean() > 0.9)
+        assert with_picture or (pictures[0] == pictures[1]).all()

@@ -20,6 +20,8 @@ from edge.messages import (
     heatmap_message,
     info_message,
     nearest_messages,
+    response_message,
+    setting_message,
     state_json,
     state_message,
     trigger_message,
@@ -359,3 +361,24 @@ def test_an_event_is_never_retained():
         "time": utc(NOON),
         "details": {"trigger": "visitor"},
     }
+
+
+def test_a_setting_and_a_response_are_told():
+    """A setting is retained, in its plain form; a response never is, and says whether it went well."""
+    for value, payload in ((True, b"ON"), (False, b"OFF"), (1.5, b"1.5"), ("magma", b"magma")):
+        expected = Message(topic=ROOT + "interval/state", payload=payload, qos=1, retain=True)
+        assert expected == setting_message(TOPICS, "interval", value)
+    answer = response_message(TOPICS, "snapshot", "t1", {"sequence": 4})
+    assert (ROOT + "response/snapshot", 1, False) == (answer.topic, answer.qos, answer.retain)
+    assert {"schema": 1, "transaction": "t1", "ok": True, "sequence": 4} == json.loads(answer.payload)
+    assert not json.loads(response_message(TOPICS, "relearn", None, {"error": "no"}).payload)["ok"]
+
+
+def test_after_a_gap_the_next_reading_is_due():
+    """Whatever was sent shortly before: somebody may have missed it. Retained states are the publisher's business."""
+    publisher = make_publisher()
+    first = publisher.messages(make_reading(), 0.0)
+    assert [] == publisher.messages(make_reading(), 0.05)
+    publisher.begin_anew()
+    again = publisher.messages(make_reading(), 0.06)
+    assert [message.topic for message in first if not message.retain] == [message.topic for message in again]

@@ -248,3 +248,68 @@ def test_a_worker_that_breaks_its_promise_is_overdue_until_it_ends():
     worker.go_on.set()
     worker.finish(WAIT)
     assert not worker.overdue
+
+
+# --- changed while it runs --------------------------------------------------------------------------------------------
+
+
+def test_a_shut_mailbox_takes_nothing_and_forgets():
+    """What lay in it is gone, what is put is not taken in, and nothing of that counts as dropped."""
+    mailbox = Mailbox()
+    mailbox.put(1)
+    mailbox.shut(True)
+    mailbox.put(2)
+    assert mailbox.take(0) is None
+    mailbox.shut(False)
+    mailbox.put(3)
+    assert (3, 0) == (mailbox.take(0), mailbox.dropped)
+
+
+def test_a_nudge_wakes_who_waits_once():
+    """Whoever waits comes back with nothing; the next one waits again."""
+    mailbox, taken = Mailbox(), []
+    thread = threading.Thread(target=lambda: taken.append(mailbox.take(WAIT)))
+    thread.start()
+    mailbox.nudge()
+    thread.join(WAIT)
+    assert [None] == taken
+    mailbox.put(1)
+    assert 1 == mailbox.take(0)
+
+
+def test_a_disabled_camera_is_closed_until_it_is_wanted():
+    """It is a state that is told; what fails meanwhile is no loss; enabled again it is opened again."""
+    camera, told, stop = FakeCamera(10**6), [], threading.Event()
+    loop = CaptureLoop(
+        camera, Mailbox(), stop, timeout=1.0, on_status=lambda status, _: told.append(status), enabled=False
+    )
+    loop.start()
+    assert loop.tried.wait(WAIT)
+    assert (0, ["disabled"]) == (camera.opened, told)
+    loop.enable(True)
+    while told[-1] != "online":
+        time.sleep(0.01)
+    loop.enable(False)
+    while told[-1] != "disabled":
+        time.sleep(0.01)
+    assert (1, 1) == (camera.opened, camera.closed)
+    stop.set()
+    loop.finish(WAIT)
+    assert ["disabled", "online", "disabled", "offline"] == told
+
+
+def test_what_has_to_be_done_is_done_between_frames_in_the_depth_thread():
+    """In order, without a frame to wait for; more than can wait is refused."""
+    mailbox, done, hold = Mailbox(), [], threading.Event()
+    loop = depth_loop(Model, mailbox)
+    assert loop.between_frames(lambda: hold.wait(WAIT))
+    while loop._to_do.qsize():
+        time.sleep(0.01)
+    taken = [loop.between_frames(lambda n=n: done.append((n, threading.current_thread().name))) for n in range(40)]
+    assert [True] * 32 + [False] * 8 == taken
+    hold.set()
+    while len(done) < 32:
+        time.sleep(0.01)
+    mailbox.close()
+    loop.finish(WAIT)
+    assert [(n, "depth") for n in range(32)] == done

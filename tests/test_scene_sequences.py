@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from edge.config import CalibrationSection, SceneSection, ZoneSection
+from edge.errors import ConfigError
 from edge.scene import StillScene
 from tests.scenes import HEIGHT, PIXELS, WIDTH, Camera, room, with_figure
 
@@ -303,3 +304,32 @@ def test_a_changed_view_has_no_metres_until_it_is_calibrated_again():
     moved = POINTS.model_copy(update={"max_metres": 15.0})
     again = StillScene(SECTION, (ALL,), moved, scene.saved())
     assert "calibrate it again" not in (watch(again, camera, elsewhere, 1)[-1].reason or "")
+
+
+def test_a_background_that_is_learned_anew_on_request_keeps_the_metres_of_the_same_view():
+    """In the same view the points still hold; in another they don't, though nothing was ever lost."""
+    camera = Camera()
+    scene = learned(camera, calibration=POINTS)
+    for view, known in ((room(), True), (np.ascontiguousarray(room()[::-1, ::-1]), False)):
+        scene.relearn()
+        assert "learning" == watch(scene, camera, view, 0.2)[0].state
+        watch(scene, camera, view, 4)
+        nearest = watch(scene, camera, with_figure(view, 0.5, 0.6), 1)[-1].nearest
+        assert known == (nearest.distance_m is not None)
+
+
+def test_a_calibration_can_be_tried_and_changed_while_it_runs():
+    """What gives no line is refused and changes nothing; another one holds from the next frame on."""
+    camera = Camera()
+    scene = StillScene(SECTION, (ALL,))
+    with pytest.raises(ConfigError, match="no background to fit to yet"):
+        scene.fit(POINTS)
+    scene = learned(camera)
+    same = CalibrationSection(points=(POINTS.points[0],) * 2)
+    with pytest.raises(ConfigError, match="calibration"):
+        scene.fit(same)
+    assert watch(scene, camera, with_figure(room(), 0.5, 1.5), 1)[-1].nearest.distance_m is None
+    assert scene.fit(POINTS).a > 0
+    scene.calibrate(POINTS)
+    nearest = watch(scene, camera, with_figure(room(), 0.5, 1.5), 1)[-1].nearest
+    assert pytest.approx(1.5, rel=0.03) == nearest.distance_m

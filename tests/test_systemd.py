@@ -95,3 +95,8 @@ def test_the_daemon_runs_as_nobody_in_particular(service):
         service["NoNewPrivileges"],
     )
     assert "" == service["CapabilityBoundingSet"]
+
+
+def test_a_reload_is_the_signal_that_the_daemon_takes(service):
+    """`systemctl reload` sends SIGHUP."""
+    assert "/bin/kill -HUP $MAINPID" == service["ExecReload"]

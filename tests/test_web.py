@@ -32,8 +32,10 @@ class FakeBoard:
     def info(self):
         return {"name": "Front <door>", "version": "1"}
 
+    camera = "online"
+
     def health(self):
-        return {"fps": 4.5}
+        return {"fps": 4.5, "camera": self.camera}
 
     def heatmap(self):
         return self.newest_heatmap
@@ -185,6 +187,12 @@ def test_not_healthy(client, board, age, reason):
     answer = client.get("/healthz")
     assert answer.status_code == 503
     assert re.fullmatch(reason, answer.json["reason"])
+
+
+def test_a_camera_that_was_switched_off_is_no_fault(client, board):
+    """No reading comes then, and none is expected."""
+    board.newest_state, board.camera = None, "disabled"
+    assert 200 == client.get("/healthz").status_code
 
 
 @pytest.mark.parametrize(

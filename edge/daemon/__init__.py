@@ -361,8 +361,9 @@ class Daemon:
         values = self.statistics.snapshot() | health.machine_health()
         values |= {"camera": self._capture.status, "camera_reconnects": self._capture.reconnects}
         if self.publisher:
-            values |= {"mqtt_connected": self.publisher.connected, "mqtt_dropped": self.publisher.drops}
-            values |= {"commands_refused": self._desk.refused}
+            publisher = self.publisher
+            values |= {"mqtt_connected": publisher.connected, "mqtt_problem": publisher.problem}
+            values |= {"mqtt_dropped": publisher.drops, "commands_refused": self._desk.refused}
         return values
 
     def _publish_health(self) -> None:
