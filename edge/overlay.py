@@ -14,6 +14,8 @@ from edge.state import OverlayStore
 
 logger = logging.getLogger(__name__)
 
+Changes = Mapping[str, Mapping[str, Any]]
+
 CALIBRATION = "calibration"  # kept in any case: it was measured, not tried out
 
 
@@ -25,7 +27,7 @@ class Overlay:
 
     def __init__(self, file: Config, store: OverlayStore) -> None:
         self._store = store
-        self._set: dict[str, dict[str, Any]] = {}
+        self._set: Changes = {}  # replaced, never changed: `save` reads it in another thread
         stored = store.load()
         kept = {key: change for key, change in stored.items() if _survives(file, key)}
         self.file = self.config = file
@@ -43,10 +45,9 @@ class Overlay:
             ConfigError: the key does not exist or the value does not fit; nothing is changed.
         """
         config = changed(self.file, self.values | {key: value})
-        there = value_at(self.file, key)
-        self._set.pop(key, None)
-        if value_at(config, key) != there:
-            self._set[key] = {"value": value_at(config, key), "file": there}
+        there, here = value_at(self.file, key), value_at(config, key)
+        others = {other: change for other, change in self._set.items() if other != key}
+        self._set = others if here == there else others | {key: {"value": here, "file": there}}
         self.config = config
 
     def reload(self, file: Config) -> None:
@@ -55,21 +56,26 @@ class Overlay:
 
     def save(self, now: float) -> bool:
         """Write what has to survive a restart, if it has changed; `now` is in monotonic seconds."""
-        return self._store.save({key: change for key, change in self._set.items() if _survives(self.file, key)}, now)
+        kept = {key: dict(change) for key, change in self._set.items() if _survives(self.file, key)}
+        return self._store.save(kept, now)
 
-    def _use(self, file: Config, changes: Mapping[str, dict[str, Any]]) -> None:
-        self.file = self.config = file
-        self._set = {}
-        for key, change in changes.items():
-            try:
-                if value_at(file, key) != change["file"]:
-                    logger.info("configuration: %s is the file's again: it was changed there", key)
-                    continue
-                self.config = changed(file, self.values | {key: change["value"]})
-            except ConfigError as error:
-                logger.warning("configuration: what was set of %s is dropped: %s", key, error)
-                continue
-            self._set[key] = change
+    def _use(self, file: Config, changes: Changes) -> None:
+        kept = {key: change for key, change in changes.items() if _stands(file, key, change)}
+        self.config = changed(file, {key: change["value"] for key, change in kept.items()})
+        self._set, self.file = kept, file
+
+
+def _stands(file: Config, key: str, change: Mapping[str, Any]) -> bool:
+    """Return whether what was set of a key still fits the file, and is newer than what that says."""
+    try:
+        if value_at(file, key) != change["file"]:
+            logger.info("configuration: %s is the file's again: it was changed there", key)
+            return False
+        changed(file, {key: change["value"]})
+    except ConfigError as error:
+        logger.warning("configuration: what was set of %s is dropped: %s", key, error)
+        return False
+    return True
 
 
 def _survives(file: Config, key: str) -> bool:

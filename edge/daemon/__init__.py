@@ -91,7 +91,11 @@ class Daemon:
             config, self.topics, self.board, self._publish, [name for name, on in states.items() if on]
         )
         self._announced_store = AnnouncedStore(state, self.topics.id)
-        self._announced: dict[str, list[str]] = self._announced_store.load()
+        # What a broker has of us, as {topic: components}: what Home Assistant was told (the main thread's), and our own
+        # retained topics (the depth thread's); both are replaced, never changed.
+        announced = self._announced_store.load()
+        self._own = {topic: parts for topic, parts in announced.items() if topic.startswith(f"{self.topics.root}/")}
+        self._told = {topic: parts for topic, parts in announced.items() if topic not in self._own}
 
         mailbox: Mailbox[Frame] = Mailbox()
         consumers = (self.statistics.add, self._output.show, self._keep, *consumers)
@@ -196,7 +200,7 @@ class Daemon:
         if not self.publisher or not self.publisher.connected:
             return
         if self._announce_due == math.inf:
-            self._announced_store.save(self._announced, now)
+            self._announced_store.save(self._told | self._own, now)
         elif now >= self._announce_due:
             self._announce_due = math.inf
             self._announce()
@@ -206,10 +210,8 @@ class Daemon:
                 self._output.begin_anew()
 
     def _announce(self) -> None:
-        before = {topic: parts for topic, parts in self._announced.items() if not self._is_own(topic)}
-        found = self._discovery(self._config, before)
-        own = {topic: parts for topic, parts in self._announced.items() if self._is_own(topic)}
-        self._announced = own | homeassistant.announced(found)
+        found = self._discovery(self._config, self._told)
+        self._told = homeassistant.announced(found)
         for message in found:
             self._publish(message, keep=False)
 
@@ -219,14 +221,10 @@ class Daemon:
 
     def _take_back(self) -> None:
         """Let the broker forget the retained topics of zones, triggers and options that are no longer there."""
-        wanted = {topic: list[str]() for topic in homeassistant.retained_topics(self._config, self.topics)}
-        for topic in [topic for topic in self._announced if self._is_own(topic) and topic not in wanted]:
+        wanted = homeassistant.retained_topics(self._config, self.topics)
+        for topic in self._own.keys() - set(wanted):
             self._publish(messages.taken_back(topic))
-            del self._announced[topic]
-        self._announced |= wanted
-
-    def _is_own(self, topic: str) -> bool:
-        return topic.startswith(f"{self.topics.root}/")
+        self._own = {topic: [] for topic in wanted}
 
     def _missed(self, *, connection_is_new: bool) -> None:
         """Have subscribers told anew what they may have missed; in the network thread."""

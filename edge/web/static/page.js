@@ -197,7 +197,7 @@ function showFacts(state) {
     Latency: fixed(state?.latency_ms, 0, " ms"),
     Network: fixed(health.inference_ms?.p50, 0, " ms"),
     "View quality": percent(state?.quality),
-    Broker: { true: "connected", false: "not connected" }[health.mqtt_connected] ?? null,
+    Broker: { true: "connected", false: health.mqtt_problem ?? "not connected" }[health.mqtt_connected] ?? null,
     Temperature: heat && (health.throttled ? `${heat}, throttled` : heat),
     Weights: weights.name ?? "–",
     Engine: info.engine ? `${info.engine}, threads: ${info.threads}` : "–",
