@@ -28,8 +28,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scene_places import PLACES, Light, Place, View, foreground
+from scene_places import PLACES, foreground
 from scene_shapes import Dice, Paint, Part
+from scene_views import Light, Place, View
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "edge-depth" / "scenes"
 SIZE = (256, 192)
@@ -224,7 +225,11 @@ def paint_material(bpy: Any, paint: Paint) -> Any:
     if paint.pattern == "plain":
         return material
     name, settings = PATTERNS[paint.pattern]
-    texture, where, mapping = nodes.new(f"ShaderNode{name}"), nodes.new("ShaderNodeUVMap"), nodes.new("ShaderNodeMapping")
+    texture, where, mapping = (
+        nodes.new(f"ShaderNode{name}"),
+        nodes.new("ShaderNodeUVMap"),
+        nodes.new("ShaderNodeMapping"),
+    )
     texture.inputs["Scale"].default_value = 1.0
     mapping.inputs["Scale"].default_value = (paint.scale,) * 3
     mapping.inputs["Rotation"].default_value = (0, 0, paint.turn)
@@ -331,7 +336,7 @@ def read_exr(path: Path) -> dict[str, Floats]:
         at = type_end + 5 + size
     left, top, right, bottom = struct.unpack("<4i", header["dataWindow"])
     width, height = right - left + 1, bottom - top + 1
-    names = [entry for entry in exr_channels(header["channels"])]
+    names = exr_channels(header["channels"])
     lines = np.frombuffer(data, np.uint8, offset=at + 1 + 8 * height).reshape(height, -1)[:, 8:]
     values = np.ascontiguousarray(lines).view("<f4").reshape(height, len(names), width)
     return {name: values[:, i].copy() for i, name in enumerate(names)}
@@ -392,7 +397,6 @@ def main() -> int:
     else:
         render(args.folder, range(args.first, args.first + args.count), args.threads)
     return 0
-
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class Dice:
 
     def between(self, low: float, high: float) -> float:
         """Return a number between two."""
-        return float(self.rng.uniform(low, high))
+        return float(low + (high - low) * self.rng.random())
 
     def whole(self, low: int, high: int) -> int:
         """Return a whole number from `low` to `high`, both included."""
@@ -126,18 +126,13 @@ def box(size: Point, color: Paint, at: Point = (0, 0, 0), bevel: float = 0.0) ->
 def _box_faces() -> np.ndarray:
     """Return the faces of a box whose corner c has the vertices 3c..3c+2, one on each face that meets there."""
     sides, edges = [], []
-    for axis, (b, c) in enumerate(((4, (2, 1)), (2, (4, 1)), (1, (4, 2)))):
-        step = b
-        one, two = c
+    for axis, (step, one, two) in enumerate(((4, 2, 1), (2, 4, 1), (1, 4, 2))):
         for sign in (0, step):
-            sides.append([3 * (sign + k) + axis for k in (0, one, one + two, two)])
-        other = [(k, j) for k, j in ((1, 2), (2, 1), (0, 2), (2, 0), (0, 1), (1, 0)) if axis not in (k, j)][0]
-        for first in (0, one):
-            for second in (0, two):
-                low = first + second
-                edges.append(
-                    [3 * low + other[0], 3 * low + other[1], 3 * (low + step) + other[1], 3 * (low + step) + other[0]]
-                )
+            sides.append([3 * (sign + corner) + axis for corner in (0, one, one + two, two)])
+        b, c = (other for other in range(3) if other != axis)
+        for low in (0, one, two, one + two):
+            high = low + step
+            edges.append([3 * low + b, 3 * low + c, 3 * high + c, 3 * high + b])
     corners = [[3 * c, 3 * c + 1, 3 * c + 2, -1] for c in range(8)]
     return np.array(sides + edges + corners)
 

@@ -1,13 +1,13 @@
-"""What stands in rendered training pictures: furniture, clutter, people, plants, cars; each a list of parts."""
+"""Furniture, clutter and plants of rendered training pictures; each a list of parts."""
 
 import math
 from collections.abc import Callable
 
 import numpy as np
+from scene_people import toy
 from scene_shapes import (
     Dice,
     Paint,
-    Part,
     Thing,
     ball,
     box,
@@ -144,62 +144,62 @@ def shelf_load(dice: Dice, wide: float, deep: float, high: float) -> Thing:
     return parts
 
 
+def bottle(dice: Dice, color: Paint, size: float) -> Thing:
+    """Return a bottle."""
+    r, h = 0.04 * size, 0.16 * size
+    return [lathe([(1e-4, 0), (r, 0), (r, h), (r / 3, h * 1.35), (r / 3, h * 1.7), (1e-4, h * 1.7)], color)]
+
+
+def cup(dice: Dice, color: Paint, size: float) -> Thing:
+    """Return a cup with a handle."""
+    r, h = 0.035 * size, 0.1 * size
+    body = lathe([(1e-4, 0), (r, 0), (1.2 * r, h), (0.036 * size, h), (0.03, 0.02)], color)
+    return [body, *put([ring(0.8 * r, 0.006, color, steps=12)], (0.05 * size, 0, 0.05 * size), math.pi / 2)]
+
+
+def bowl(dice: Dice, color: Paint, size: float) -> Thing:
+    """Return a bowl."""
+    r = 0.1 * size
+    profile = [(1e-4, 0), (r * 0.4, 0), (r * 0.85, r * 0.4), (r, r * 0.8), (r * 0.8, r * 0.4), (0.01, 0.02)]
+    return [lathe(profile, color)]
+
+
+def packet(dice: Dice, color: Paint, size: float) -> Thing:
+    """Return a packet of any shape."""
+    thing = [box([dice.between(0.06, 0.3) for _ in range(3)], color, bevel=0.006)]
+    return put(thing, (0, 0, 0), dice.between(0, 6))
+
+
+def globe(dice: Dice, color: Paint, size: float) -> Thing:
+    """Return a ball or a fruit."""
+    r = 0.06 * size
+    return [ball((r, r, r), color, (0, 0, r))]
+
+
+def books(dice: Dice, color: Paint, size: float) -> Thing:
+    """Return books that lie on each other."""
+    pile = [box((0.15, 0.22, 0.03), paint(dice, "print"), (0, 0, i * 0.031)) for i in range(dice.whole(1, 5))]
+    return [part for book in pile for part in put([book], (0, 0, 0), dice.between(-0.4, 0.4) + 1.5)]
+
+
+def can(dice: Dice, color: Paint, size: float) -> Thing:
+    """Return a tin with a lid."""
+    lid = post(0.037 * size, 0.01, paint(dice, "metal"), (0, 0, 0.12 * size))
+    return [post(0.035 * size, 0.12 * size, color), lid]
+
+
+def frame(dice: Dice, color: Paint, size: float) -> Thing:
+    """Return a photograph's frame that stands."""
+    inside = box((0.17 * size, 0.03, 0.22 * size), paint(dice, "print"), (0, 0, 0.02))
+    thing = [box((0.2 * size, 0.02, 0.26 * size), color), inside]
+    return put(thing, (0, 0, 0), rotation(dice.between(-0.8, 0.8), -0.2))
+
+
 def trinket(dice: Dice) -> Thing:
-    """Return something that a hand can lift: bottle, cup, bowl, box, ball, book, toy, can, tin, clock."""
-    color, kind = paint(dice, dice.pick(("gloss", "print", "cloth", "wood", "metal"))), dice.whole(0, 8)
-    size = dice.between(0.6, 1.6)
-    if kind == 0:
-        r, h = 0.04 * size, 0.16 * size
-        return [lathe([(1e-4, 0), (r, 0), (r, h), (r / 3, h * 1.35), (r / 3, h * 1.7), (1e-4, h * 1.7)], color)]
-    if kind == 1:
-        cup = lathe(
-            [(1e-4, 0), (0.035 * size, 0), (0.042 * size, 0.1 * size), (0.036 * size, 0.1 * size), (0.03, 0.02)], color
-        )
-        return [cup, *put([ring(0.028 * size, 0.006, color, steps=12)], (0.05 * size, 0, 0.05 * size), math.pi / 2)]
-    if kind == 2:
-        r = 0.1 * size
-        return [
-            lathe([(1e-4, 0), (r * 0.4, 0), (r * 0.85, r * 0.4), (r, r * 0.8), (r * 0.8, r * 0.4), (0.01, 0.02)], color)
-        ]
-    if kind == 3:
-        return put(
-            [box([dice.between(0.06, 0.3) for _ in range(3)], color, bevel=0.006)], (0, 0, 0), dice.between(0, 6)
-        )
-    if kind == 4:
-        r = 0.06 * size
-        return [ball((r, r, r), color, (0, 0, r))]
-    if kind == 5:
-        pile = [box((0.15, 0.22, 0.03), paint(dice, "print"), (0, 0, i * 0.031)) for i in range(dice.whole(1, 5))]
-        return [part for book in pile for part in put([book], (0, 0, 0), dice.between(-0.4, 0.4) + 1.5)]
-    if kind == 6:
-        return toy(dice, color, size)
-    if kind == 7:
-        return [
-            post(0.035 * size, 0.12 * size, color),
-            post(0.037 * size, 0.01, paint(dice, "metal"), (0, 0, 0.12 * size)),
-        ]
-    return put(
-        [
-            box((0.2 * size, 0.02, 0.26 * size), color),
-            box((0.17 * size, 0.03, 0.22 * size), paint(dice, "print"), (0, 0, 0.02)),
-        ],
-        (0, 0, 0),
-        rotation(dice.between(-0.8, 0.8), -0.2),
-    )
-
-
-def toy(dice: Dice, color: Paint, size: float) -> Thing:
-    """Return a soft animal: body, head, ears, four legs."""
-    r = 0.08 * size
-    parts = [
-        ball((r, r * 1.3, r), color, (0, 0, r * 1.5)),
-        ball((r * 0.7, r * 0.75, r * 0.7), color, (0, -r * 1.4, r * 2.5)),
-    ]
-    for x in (-1, 1):
-        parts.append(ball((r * 0.2, r * 0.15, r * dice.between(0.3, 0.8)), color, (x * r * 0.5, -r * 1.3, r * 3.3)))
-        for y in (-0.8, 0.8):
-            parts.append(limb((x * r * 0.5, y * r, r * 1.2), (x * r * 0.7, y * r, 0.1 * r), (r * 0.3, r * 0.25), color))
-    return parts
+    """Return something that a hand can lift."""
+    color = paint(dice, dice.pick(("gloss", "print", "cloth", "wood", "metal")))
+    make = (bottle, cup, bowl, packet, globe, books, toy, can, frame)[dice.whole(0, 8)]
+    return make(dice, color, dice.between(0.6, 1.6))
 
 
 def screen(dice: Dice) -> Thing:
@@ -320,196 +320,6 @@ def stairs(dice: Dice, wide: float, count: int) -> Thing:
         parts.append(limb((x, 0, 0.9 + rise), (x, end[0], 0.9 + end[1]), (0.025, 0.025), rail))
         parts += [box((0.025, 0.025, 0.9), rail, (x, i * tread, (i + 1) * rise)) for i in range(count)]
     return parts
-
-
-def hand(dice: Dice, skin: Paint) -> Thing:
-    """Return a right hand, palm down, fingers towards -y, the wrist at the origin."""
-    curl = dice.between(0, 1.0)
-    parts = [box((0.085, 0.1, 0.028), skin, (0, -0.05, -0.014), 0.012)]
-    for i, long in enumerate((0.068, 0.078, 0.072, 0.055)):
-        x = -0.032 + i * 0.021
-        knee = (x * 1.15, -0.1 - long * 0.6 * math.cos(curl), -long * 0.6 * math.sin(curl))
-        tip = (x * 1.2, knee[1] - long * 0.5 * math.cos(2 * curl), knee[2] - long * 0.5 * math.sin(2 * curl))
-        parts += [limb((x, -0.095, 0), knee, (0.0105, 0.009), skin, 8), limb(knee, tip, (0.009, 0.007), skin, 8)]
-    return [*parts, limb((-0.035, -0.03, 0), (-0.075, -0.08, -0.02), (0.013, 0.009), skin, 8)]
-
-
-def arm(dice: Dice, shoulder: np.ndarray, palm: np.ndarray, sleeve: Paint, skin: Paint) -> Thing:
-    """Return an arm from shoulder to palm: elbow, forearm, hand."""
-    way = palm - shoulder
-    far = float(np.linalg.norm(way))
-    palm = shoulder + way * min(1.0, 0.53 / far)
-    bend = math.sqrt(max(0.075 - (min(far, 0.53) / 2) ** 2, 1e-4))
-    elbow = (shoulder + palm) / 2 + np.array([0.3 * np.sign(shoulder[0]), 0.3, -0.9]) * bend
-    forward = (palm - elbow) / np.linalg.norm(palm - elbow)
-    yaw, pitch = math.atan2(forward[0], -forward[1]), -math.asin(float(np.clip(forward[2], -1, 1)))
-    bare = skin if dice.chance(0.4) else sleeve
-    upper = limb(shoulder, elbow, (0.055, 0.045), sleeve)
-    fingers = put(hand(dice, skin), palm, rotation(yaw, pitch, dice.between(-1.5, 1.5)))
-    return [upper, limb(elbow, palm, (0.045, 0.03), bare), *fingers]
-
-
-def person(dice: Dice, sitting: bool | None = None) -> Thing:
-    """Return a person who faces -y: stands, walks or sits, arms anywhere, with a head that looks somewhere."""
-    top, trousers, skin, hair = paint(dice, "cloth"), paint(dice, "cloth"), paint(dice, "skin"), paint(dice, "wood")
-    sits = dice.chance(0.25) if sitting is None else sitting
-    broad, hip = dice.between(0.9, 1.35), 0.5 if sits else 0.93
-    parts: Thing = []
-    for x in (-1, 1):
-        start = np.array([x * 0.1, 0, hip])
-        swing = -1.35 if sits else dice.between(-0.5, 0.5) * dice.pick((0.2, 1))
-        knee = start + 0.44 * np.array([x * 0.06, math.sin(swing), -math.cos(swing)])
-        lower = 0.0 if sits else swing + dice.between(0, 0.5)
-        foot = knee + 0.44 * np.array([0, math.sin(lower), -math.cos(lower)])
-        parts += [limb(start, knee, (0.085 * broad, 0.06), trousers), limb(knee, foot, (0.06, 0.045), trousers)]
-        parts.append(box((0.09, 0.26, 0.08), paint(dice, "gloss"), (foot[0], foot[1] - 0.06, foot[2] - 0.06), 0.03))
-        shoulder = np.array([x * 0.19 * broad, 0, hip + 0.49])
-        hanging = (x * dice.between(0.2, 0.35), dice.between(-0.25, 0.1), hip + dice.between(-0.1, 0.1))
-        reaching = (x * dice.between(-0.1, 0.5), dice.between(-0.6, -0.2), hip + dice.between(0.1, 0.9))
-        parts += arm(dice, shoulder, np.array(hanging if dice.chance(0.55) else reaching), top, skin)
-    profile = [(0.02, -0.08), (0.15, -0.04), (0.145, 0.12), (0.16, 0.3), (0.19, 0.45), (0.15, 0.53), (0.05, 0.56)]
-    parts.append(lathe([(r * broad, hip + z) for r, z in profile], top, oval=0.62))
-    return parts + put(
-        head(dice, skin, hair), (0, 0, hip + 0.55), rotation(dice.between(-0.9, 0.9), dice.between(-0.3, 0.3))
-    )
-
-
-def head(dice: Dice, skin: Paint, hair: Paint) -> Thing:
-    """Return a head on its neck: nose, ears, eyes, hair or a hat."""
-    dark = Paint(colours=((0.02, 0.02, 0.02),))
-    parts = [
-        limb((0, 0, -0.03), (0, 0, 0.1), (0.055, 0.05), skin),
-        ball((0.078, 0.098, 0.118), skin, (0, -0.01, 0.17), 16),
-    ]
-    parts += [
-        ball((0.014, 0.02, 0.03), skin, (0, -0.108, 0.165)),
-        ball((0.026, 0.006, 0.008), dark, (0, -0.095, 0.108)),
-    ]
-    for x in (-1, 1):
-        parts += [
-            ball((0.012, 0.02, 0.03), skin, (x * 0.08, 0.005, 0.17)),
-            ball((0.014, 0.006, 0.008), dark, (x * 0.032, -0.096, 0.19)),
-        ]
-    if dice.chance(0.9):
-        long = dice.pick((0.0, 0.0, 0.06))
-        parts.append(ball((0.088, 0.098, 0.11 + long), hair, (0, 0.018, 0.2 - long), 16))
-    if dice.chance(0.15):
-        parts += [post(0.13, 0.012, hair, (0, 0, 0.235), 18), post(0.09, 0.09, hair, (0, 0, 0.235), 18)]
-    return parts
-
-
-def animal(dice: Dice) -> Thing:
-    """Return a dog or a cat."""
-    return toy(dice, paint(dice, dice.pick(("wood", "cloth"))), dice.between(1.5, 3))
-
-
-def tree(dice: Dice) -> Thing:
-    """Return a tree: trunk, branches, a crown of blobs; bare now and then."""
-    bark, leaf, high = paint(dice, "wood"), paint(dice, "leaf"), dice.between(2.5, 9)
-    parts = [limb((0, 0, 0), (0, 0, high * 0.6), (high * 0.03, high * 0.018), bark)]
-    bare = dice.chance(0.2)
-    for _ in range(dice.whole(6, 14)):
-        angle, out, z = dice.between(0, 6.28), high * dice.between(0.1, 0.3), high * dice.between(0.45, 1)
-        tip = np.array([out * math.cos(angle), out * math.sin(angle), z])
-        parts.append(limb((0, 0, high * dice.between(0.3, 0.55)), tip, (high * 0.012, high * 0.005), bark, 6))
-        if not bare:
-            r = high * dice.between(0.1, 0.2)
-            parts += put([rough_ball(dice, r, leaf)], tip)
-    return parts
-
-
-def bush(dice: Dice) -> Thing:
-    """Return a bush, a hedge's piece or tall grass."""
-    if dice.chance(0.4):
-        return leaves(dice, paint(dice, "leaf"), dice.between(0.3, 1.2), 40)
-    leaf = paint(dice, "leaf")
-    blobs = [(dice.between(-0.5, 0.5), dice.between(-0.4, 0.4), dice.between(0.1, 0.6)) for _ in range(6)]
-    return [part for at in blobs for part in put([rough_ball(dice, dice.between(0.25, 0.5), leaf)], at)]
-
-
-def rough_ball(dice: Dice, radius: float, color: Paint) -> Part:
-    """Return a ball with an uneven surface."""
-    part = ball((radius, radius, radius * 0.8), color, steps=16)
-    bumps = 1 + 0.22 * dice.rng.standard_normal((len(part.vertices), 1))
-    part.vertices[:] *= bumps
-    return part
-
-
-def car(dice: Dice) -> Thing:
-    """Return a car or a van along y, its front towards -y."""
-    body, glass, tyre = (
-        paint(dice, "gloss"),
-        Paint(colours=((0.02, 0.03, 0.04),), rough=0.1),
-        Paint(colours=((0.02,) * 3,)),
-    )
-    long, van = dice.between(3.6, 4.8), dice.chance(0.2)
-    parts = [box((1.75, long, 0.55), body, (0, 0, 0.28), 0.12)]
-    y0, y1, y2, y3 = (
-        (-0.45 * long, -0.4 * long, 0.45 * long, 0.47 * long)
-        if van
-        else (-0.2 * long, -0.05 * long, 0.25 * long, 0.42 * long)
-    )
-    top = 1.95 if van else dice.between(1.35, 1.5)
-    for paint_, inset in ((glass, 0.0), (body, 0.012)):
-        base, roof = (0.82 - inset, 0.66 - inset)
-        outline = ((y0, 0.8, base), (y1, top - inset, roof), (y2, top - inset, roof), (y3, 0.8, base))
-        parts.append(
-            grid(np.array([[(-w, y, z) for y, z, w in outline], [(w, y, z) for y, z, w in outline]]), paint_, False)
-        )
-        for side in (-1, 1):
-            parts.append(
-                grid(
-                    np.array([[(side * w, y, z) for y, z, w in pair] for pair in (outline[:2], outline[:1:-1])]),
-                    paint_,
-                    False,
-                )
-            )
-    parts.append(box((1.3, (y2 - y1), 0.03), body, (0, (y1 + y2) / 2, top - 0.01)))
-    for x in (-0.82, 0.82):
-        parts += [
-            p
-            for y in (-0.3, 0.3)
-            for p in put([post(0.31, 0.2, tyre, (0, 0, -0.1))], (x, y * long, 0.32), rotation(0, 0, math.pi / 2))
-        ]
-        parts.append(
-            box((0.3, 0.05, 0.13), glowing((1, 0.95, 0.8), dice.pick((0.5, 0.5, 8))), (x * 0.75, -long / 2 - 0.01, 0.6))
-        )
-        parts.append(
-            box((0.2, 0.05, 0.15), glowing((1, 0.03, 0.02), dice.pick((0.3, 3))), (x * 0.8, long / 2 + 0.01, 0.62))
-        )
-    return parts
-
-
-def fence(dice: Dice, long: float) -> Thing:
-    """Return a fence along x: slats or bars."""
-    color, high, gap = (
-        paint(dice, dice.pick(("wood", "metal", "gloss"))),
-        dice.between(0.7, 1.8),
-        dice.between(0.1, 0.2),
-    )
-    broad = gap * dice.between(0.15, 0.85)
-    slats = [box((broad, 0.02, high), color, (x, 0, 0)) for x in np.arange(-long / 2, long / 2, gap)[:80]]
-    return slats + [box((long, 0.04, 0.06), color, (0, 0.03, z * high)) for z in (0.2, 0.8)]
-
-
-def street_thing(dice: Dice) -> Thing:
-    """Return a pole, a sign, a bin, a bench, a bollard or a letter box."""
-    metal, color, kind = paint(dice, "metal"), paint(dice, "gloss"), dice.whole(0, 5)
-    if kind == 0:
-        high = dice.between(3, 7)
-        return [post(0.06, high, metal), limb((0, 0, high), (0, -1.2, high + 0.2), (0.04, 0.04), metal)]
-    if kind == 1:
-        return [post(0.03, 2.4, metal), *put([post(0.3, 0.02, color)], (0, -0.04, 2.3), rotation(0, math.pi / 2))]
-    if kind == 2:
-        return [box((0.55, 0.6, 1.0), color, bevel=0.05), box((0.6, 0.65, 0.08), color, (0, 0, 1.0), 0.03)]
-    if kind == 3:
-        wood = paint(dice, "wood")
-        slats = [box((1.6, 0.1, 0.03), wood, (0, y, 0.45)) for y in (-0.15, 0, 0.15)]
-        back = [box((1.6, 0.03, 0.1), wood, (0, 0.24, z)) for z in (0.6, 0.75)]
-        return [*slats, *back, *(box((0.06, 0.45, 0.45), metal, (x, 0, 0)) for x in (-0.7, 0.7))]
-    if kind == 4:
-        return [post(0.09, dice.between(0.5, 1.1), color), ball((0.1, 0.1, 0.06), color, (0, 0, 0.9))]
-    return [post(0.05, 1.0, metal), box((0.35, 0.25, 0.4), color, (0, 0, 0.95), 0.03)]
 
 
 FURNITURE: tuple[Maker, ...] = (
