@@ -11,7 +11,7 @@ so any number of processes may share a folder, be killed and started again: each
 Needs bpy 5.0.1 (Blender as a Python 3.11 module for x86-64: the extra `train`; on Debian also libxi6 libxxf86vm1
 libxfixes3 libxrender1 libgl1 libxkbcommon0 libsm6 libice6 libegl1) in an environment of its own:
 
-    python3.11 -m venv bpy-venv && bpy-venv/bin/pip install bpy==5.0.1 opencv-python-headless
+    python3.11 -m venv bpy-venv && bpy-venv/bin/pip install bpy==5.0.1 "opencv-python-headless<4.11" "numpy<2"
     bpy-venv/bin/python scripts/render_scenes.py --count 5000
 """
 
