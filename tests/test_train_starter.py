@@ -155,6 +155,8 @@ def test_a_stopped_training_goes_on_and_exports_what_the_loader_reads(scenes, tm
     train_starter.export(tmp_path / "run", tmp_path / "mine.safetensors")
     info, arrays = weights.load(str(tmp_path / "mine.safetensors"))
     assert Architecture(encoder="tf_efficientnet_lite0", features=48, expand=False) == info.architecture
+    for name, array in arrays.items():
+        assert np.array_equal(trainer.best["state"][name].numpy().astype(np.float16), array)
     assert {np.dtype(np.float16)} == {array.dtype for array in arrays.values()}
     assert (tmp_path / "mine.safetensors").stat().st_size < 10_000_000
 
