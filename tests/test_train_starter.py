@@ -161,6 +161,15 @@ def test_a_stopped_training_goes_on_and_exports_what_the_loader_reads(scenes, tm
     assert (tmp_path / "mine.safetensors").stat().st_size < 10_000_000
 
 
+def test_the_best_weights_are_examined_again_on_new_scenes(scenes, tmp_path):
+    """After more scenes were held out, the best so far is measured on them too before it is compared."""
+    trainer = train_starter.Trainer("auto", tmp_path / "run")
+    first = trainer.examine(scenes, most=1)
+    trainer.average["scratch.output_conv.4.weight"].zero_()  # a network that says nothing
+    assert trainer.examine(scenes, most=2) < trainer.best["delta1"] != first
+    assert [0, 25] == trainer.best["numbers"]
+
+
 def test_a_contact_sheet_shows_pictures_beside_depth(scenes, tmp_path):
     """The sheet has four scenes a row, each with its depth."""
     render_scenes.sheet(scenes.folder, tmp_path / "sheet.jpg", most=4)
