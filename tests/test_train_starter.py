@@ -1,0 +1,176 @@
+"""Training of the starter weights: shapes, scenes on disk, the loss and a few steps; nothing of Blender."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge import weights
+from edge.records import Architecture
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))  # they import each other by their bare names
+import render_scenes
+import scene_places
+import train_starter
+from scene_shapes import Dice, Paint, ball, box, limb
+
+GREY = Paint(colours=((0.5, 0.5, 0.5),))
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """A folder of made-up scenes: a bright disc in front of a slope."""
+    rng = np.random.default_rng(1)
+    rows, columns = np.mgrid[:192, :256]
+    for number in range(30):
+        disc = (rows - rng.uniform(40, 150)) ** 2 + (columns - rng.uniform(40, 210)) ** 2 < rng.uniform(20, 50) ** 2
+        inverse = np.where(disc, 2.0, 0.2 + rows / 192)
+        picture = np.clip(np.stack([inverse * 110] * 3, -1) + rng.normal(0, 5, (192, 256, 3)), 0, 255)
+        render_scenes.write(tmp_path, number, picture.astype(np.uint8), inverse)
+    return train_starter.Scenes(tmp_path)
+
+
+@pytest.mark.parametrize("make", scene_places.PLACES)
+def test_the_same_seed_makes_the_same_place(make):
+    """A scene can be made again from its number: parts, lights and camera."""
+    (one, view), (two, other) = ((place, place.view(Dice(4))) for place in (make(Dice(3)), make(Dice(3))))
+    assert view == other
+    assert one.lights == two.lights
+    for part, same in zip(one.parts, two.parts, strict=True):
+        assert np.isfinite(part.vertices).all()
+        assert np.array_equal(part.vertices, same.vertices)
+        assert part.faces.max() < len(part.vertices)
+        assert part.uv.shape == (*part.faces.shape, 2)
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.05])
+def test_a_box_has_its_size_and_no_hole(cut):
+    """Every edge of a box, bevelled or not, belongs to exactly two faces, and it stands on z = 0."""
+    part = box((1, 2, 3), GREY, bevel=cut)
+    assert [[-0.5, -1, 0], [0.5, 1, 3]] == [part.vertices.min(axis=0).tolist(), part.vertices.max(axis=0).tolist()]
+    places = np.unique(part.vertices.round(6), axis=0, return_inverse=True)[1].ravel()
+    edges = []
+    for face in part.faces:
+        corners = places[face[face >= 0]]
+        edges += [frozenset(pair) for pair in itertools.pairwise([*corners, corners[0]])]
+    assert {2} == {edges.count(edge) for edge in edges}
+
+
+def test_a_limb_reaches_from_point_to_point():
+    """The ends of a round bar lie beyond both points by their radii."""
+    part = limb((0, 0, 0), (3, 0, 0), (0.2, 0.1), GREY)
+    assert (-0.2, 3.1) == pytest.approx((part.vertices[:, 0].min(), part.vertices[:, 0].max()), abs=0.01)
+    assert (2.0, 3.0) == pytest.approx(np.ptp(ball((1, 1.5, 2), GREY).vertices, axis=0)[:2], abs=0.15)
+
+
+def test_a_scene_is_claimed_once(tmp_path):
+    """Two processes in one folder never render the same number, and what is there is left alone."""
+    (tmp_path / "000001.png").touch()
+    one, two = (render_scenes.missing(tmp_path, range(4)) for _ in range(2))
+    assert [0, 2, 3] == [next(one), next(two), next(one)]
+    assert [] == list(two)
+    assert [] == list(one)
+    assert [] == list(tmp_path.glob("*.claim"))
+
+
+def test_written_depth_is_read_as_it_was(tmp_path):
+    """The 16 bits keep inverse depth to 1/10,000 of a dioptre, and the sky's zero."""
+    inverse = np.zeros((192, 256))
+    inverse[100:] = 1 / 3.7
+    picture = np.zeros((192, 256, 3), np.uint8)
+    picture[..., 0] = 200
+    for number in range(2):
+        render_scenes.write(tmp_path, number, picture, inverse)
+    read, depth = train_starter.Scenes(tmp_path)[0]
+    assert np.array_equal(picture, read)
+    assert inverse == pytest.approx(depth / 65535 / render_scenes.NEAREST, abs=1e-4)
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path):
+    """Without scenes the training stops with the command that makes them."""
+    with pytest.raises(SystemExit, match=r"holds 0 scenes, too few; run scripts/render_scenes\.py first"):
+        train_starter.Scenes(tmp_path)
+
+
+@settings(max_examples=30, deadline=None)
+@given(scale=st.floats(0.01, 100), shift=st.floats(-50, 50), seed=st.integers(0, 1000))
+def test_the_loss_does_not_see_scale_and_shift(scale, shift, seed):
+    """The loss of a*d + b, a > 0, is the loss of d."""
+    generator = torch.Generator().manual_seed(seed)
+    depth, truth = (torch.rand(2, 24, 32, generator=generator, dtype=torch.float64) for _ in range(2))
+    expected = float(train_starter.loss_of(depth, truth))
+    assert expected == pytest.approx(float(train_starter.loss_of(scale * depth + shift, truth)), rel=1e-4)
+
+
+def test_the_loss_of_the_truth_is_nothing_and_of_its_opposite_much():
+    """A right answer costs nothing, a noisy one something, near and far exchanged more."""
+    truth = torch.linspace(0.1, 1, 24)[None, :, None].expand(2, 24, 32)
+    noisy = truth + 0.02 * torch.rand(2, 24, 32, generator=torch.Generator().manual_seed(0))
+    assert float(train_starter.loss_of(3 * truth + 1, truth)) == pytest.approx(0, abs=1e-4)
+    assert float(train_starter.loss_of(-truth, truth)) > float(train_starter.loss_of(noisy, truth)) > 0.05
+
+
+def test_augmented_pictures_keep_their_depth_in_place(scenes):
+    """After crop, mirror and colours the bright disc still lies where its depth says, and no distance is made up."""
+    rng = np.random.default_rng(3)
+    for _ in range(10):
+        picture, inverse = train_starter.cropped(scenes[1], (256, 160), rng)
+        assert (160, 256) == inverse.shape
+        assert set(np.unique(inverse)) <= set(np.unique(scenes[1][1]).astype(np.float32))
+        assert np.corrcoef(picture.mean(axis=-1).ravel(), inverse.ravel())[0, 1] > 0.95
+        assert picture.shape == train_starter.coloured(picture, rng).shape
+
+
+def test_of_two_scenes_the_nearer_surface_is_seen():
+    """Where two scenes are put into one, every pixel is the nearer one's."""
+    rng, far = np.random.default_rng(0), np.full((4, 6), 10, np.float32)
+    near = np.where(np.arange(6) < 3, 1000, 1).astype(np.float32) * np.ones((4, 1), np.float32)
+    picture, inverse = train_starter.in_one(np.zeros((4, 6, 3)), far, np.ones((4, 6, 3)), near, rng)
+    assert np.array_equal(inverse > 10, picture[..., 0] == 1)
+    assert (picture[:, :3] == 1).all()
+    assert (picture[:, 3:] == 0).all()
+
+
+def test_a_stopped_training_goes_on_and_exports_what_the_loader_reads(scenes, tmp_path):
+    """Steps lower the loss, a checkpoint resumes with its step and time, and the export loads as weights."""
+    torch.manual_seed(0)
+    trainer = train_starter.Trainer("auto", tmp_path / "run")
+    rng = np.random.default_rng(0)
+    pictures, truths = train_starter.batch(scenes, rng)
+    losses = [trainer.advance(pictures[:2], truths[:2], 0.0) for _ in range(8)]
+    assert losses[-1] < losses[0]
+    trainer.examine(scenes, most=1)
+    trainer.seconds = 9.0
+    trainer.save()
+    again = train_starter.Trainer("auto", tmp_path / "run")
+    assert (8, 9.0, trainer.best["delta1"]) == (again.step, again.seconds, again.best["delta1"])
+    for name, value in trainer.network.state_dict().items():
+        assert torch.equal(value, again.network.state_dict()[name])
+    train_starter.export(tmp_path / "run", tmp_path / "mine.safetensors")
+    info, arrays = weights.load(str(tmp_path / "mine.safetensors"))
+    assert Architecture(encoder="tf_efficientnet_lite0", features=48, expand=False) == info.architecture
+    for name, array in arrays.items():
+        assert np.array_equal(trainer.best["state"][name].numpy().astype(np.float16), array)
+    assert {np.dtype(np.float16)} == {array.dtype for array in arrays.values()}
+    assert (tmp_path / "mine.safetensors").stat().st_size < 10_000_000
+
+
+def test_the_best_weights_are_examined_again_on_new_scenes(scenes, tmp_path):
+    """After more scenes were held out, the best so far is measured on them too before it is compared."""
+    trainer = train_starter.Trainer("auto", tmp_path / "run")
+    first = trainer.examine(scenes, most=1)
+    trainer.average["scratch.output_conv.4.weight"].zero_()  # a network that says nothing
+    assert trainer.examine(scenes, most=2) < trainer.best["delta1"] != first
+    assert [0, 25] == trainer.best["numbers"]
+
+
+def test_a_contact_sheet_shows_pictures_beside_depth(scenes, tmp_path):
+    """The sheet has four scenes a row, each with its depth."""
+    render_scenes.sheet(scenes.folder, tmp_path / "sheet.jpg", most=4)
+    assert (192, 4 * 512, 3) == cv2.imread(str(tmp_path / "sheet.jpg")).shape
