@@ -7,7 +7,6 @@ of the parameters are those of the official checkpoint, so that its state dict l
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import timm
 import torch
@@ -137,7 +136,7 @@ def build(architecture: Architecture, arrays: Mapping[str, npt.NDArray[Any]]) ->
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items() if not key.endswith(_COUNTER)}
     given = used(arrays)
     _compare(wanted, {key: value.shape for key, value in given.items()}, architecture)
-    state = {key: torch.from_numpy(np.asarray(value, np.float32)) for key, value in given.items()}
+    state = {key: torch.from_numpy(value).float() for key, value in given.items()}
     broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise WeightsError(f"the weights hold values that are not finite: {_some(broken)}")
