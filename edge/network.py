@@ -7,7 +7,6 @@ of the parameters are those of the official checkpoint, so that its state dict l
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import timm
 import torch
@@ -118,10 +117,16 @@ class MidasSmall(nn.Module):
         return out.squeeze(1)
 
 
+def used(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Return the tensors without those that the network never uses."""
+    return {key: value for key, value in arrays.items() if not key.startswith(_UNUSED) and not key.endswith(_COUNTER)}
+
+
 def build(architecture: Architecture, arrays: Mapping[str, npt.NDArray[Any]]) -> MidasSmall:
     """Return the network with these weights, float32, ready to run.
 
-    `arrays` maps the official names to arrays of a float type; what the network never uses may be missing.
+    `arrays` maps the official names to writable arrays of a float type; float32 ones are taken as they are, without a
+    copy. What the network never uses may be missing.
 
     Raises:
         WeightsError: names or shapes differ, with a list of what does, or a value is not finite.
@@ -129,9 +134,9 @@ def build(architecture: Architecture, arrays: Mapping[str, npt.NDArray[Any]]) ->
     with torch.device("meta"):  # no memory and no random numbers for parameters that are replaced at once
         network = MidasSmall(architecture)
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items() if not key.endswith(_COUNTER)}
-    given = {key: value for key, value in arrays.items() if not key.startswith(_UNUSED) and not key.endswith(_COUNTER)}
+    given = used(arrays)
     _compare(wanted, {key: value.shape for key, value in given.items()}, architecture)
-    state = {key: torch.from_numpy(np.array(value, np.float32)) for key, value in given.items()}
+    state = {key: torch.from_numpy(value).float() for key, value in given.items()}
     broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise WeightsError(f"the weights hold values that are not finite: {_some(broken)}")

@@ -73,6 +73,7 @@ next_steps() {
 edge-depth runs and starts with the machine. Next:
 
   sudo nano $config     name the camera and the broker
+  sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth weights fetch     the official weights
   edge-depth check $config
   sudo systemctl restart edge-depth
   journalctl -u edge-depth -f                   what it does

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from edge.cli import main
 from tests import parity
@@ -169,12 +170,10 @@ def test_predict_refuses_what_it_does_not_know(tmp_path, photos, capsys):
     assert "a multiple of 32, not 100" in capsys.readouterr().err
 
 
-def test_official_weights_are_used_when_they_are_given(tmp_path, photos, capsys):
-    """A checkpoint in the official format, made-up here, is read safely and runs; its name is in the reading."""
-    import torch
-
-    path = tmp_path / "mine.pt"
-    torch.save({key: torch.from_numpy(value) for key, value in parity.checkpoint().items()}, path)
+def test_weights_of_the_official_format_are_used_when_they_are_given(tmp_path, photos, capsys):
+    """Tensors under the official names, made-up here, run; the file's name is in the reading."""
+    path = tmp_path / "mine.safetensors"
+    save_file(parity.checkpoint(), path)
     arguments = ["predict", str(photos / "desk.jpg"), "-o", str(tmp_path / "out"), "--json", "--weights", str(path)]
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["weights"] == "mine"

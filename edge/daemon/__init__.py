@@ -341,6 +341,7 @@ class Daemon:
             info["weights"] = {
                 "name": weights.name,
                 "sha256": weights.sha256,
+                "original_sha256": weights.original_sha256,
                 "licence": weights.licence,
                 "note": weights.note,
             }

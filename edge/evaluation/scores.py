@@ -43,18 +43,30 @@ def score(inverse_depth: npt.NDArray[Any], truth: npt.NDArray[Any]) -> Score:
     if inverse_depth.shape != truth.shape:
         raise ValueError(f"shapes differ: {inverse_depth.shape} and {truth.shape}")
     known = truth > 0
-    if not known.any():
-        raise ValueError("no pixel has a known truth")
+    scale, shift = fit(inverse_depth, truth)
     target = truth[known].astype(np.float64)
-    columns = np.stack([inverse_depth[known].astype(np.float64), np.ones(target.size)], axis=1)
-    (scale, shift), *_ = np.linalg.lstsq(columns, target, rcond=None)
-    fitted = np.clip(columns @ (scale, shift), target.min(), target.max())
+    fitted = np.clip(scale * inverse_depth[known].astype(np.float64) + shift, target.min(), target.max())
     ratio = np.maximum(target / fitted, fitted / target)
     return Score(
         delta1=float(np.mean(ratio < _DELTA1)) if scale > 0 else 0.0,
         abs_rel=float(np.mean(np.abs(target / fitted - 1))),
         failed=bool(scale <= 0),
     )
+
+
+def fit(inverse_depth: npt.NDArray[Any], truth: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the scale and the shift that take a map nearest to the truth: least squares where the truth is known.
+
+    Raises:
+        ValueError: no pixel has a known truth.
+    """
+    known = truth > 0
+    if not known.any():
+        raise ValueError("no pixel has a known truth")
+    target = truth[known].astype(np.float64)
+    columns = np.stack([inverse_depth[known].astype(np.float64), np.ones(target.size)], axis=1)
+    (scale, shift), *_ = np.linalg.lstsq(columns, target, rcond=None)
+    return float(scale), float(shift)
 
 
 def vertical_ramp(shape: tuple[int, int]) -> Floats:

@@ -1,0 +1,42 @@
+"""Weight files: what is known of them, where they lie, how they come here, whether they are what they claim to be.
+
+Nothing here loads torch and nothing runs what a file says. What the program loads is safetensors; a torch checkpoint
+is a foreign file, read once, apart, to become one (`edge.export`).
+"""
+
+from edge.weights.apart import read_foreign
+from edge.weights.download import Limits, Report, download
+from edge.weights.files import Arrays, WeightsInfo, file_sha256, halves, load, read
+from edge.weights.registry import (
+    OFFICIAL,
+    REGISTRY,
+    STARTER,
+    WeightsFacts,
+    directory,
+    imported,
+    locate,
+    named_path,
+    path_of,
+)
+
+__all__ = [
+    "OFFICIAL",
+    "REGISTRY",
+    "STARTER",
+    "Arrays",
+    "Limits",
+    "Report",
+    "WeightsFacts",
+    "WeightsInfo",
+    "directory",
+    "download",
+    "file_sha256",
+    "halves",
+    "imported",
+    "load",
+    "locate",
+    "named_path",
+    "path_of",
+    "read",
+    "read_foreign",
+]

@@ -1,0 +1,64 @@
+"""A foreign checkpoint is read in a child process with limits: whatever it does there, it does to the child."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from edge.errors import WeightsError
+from edge.weights.files import Arrays, read
+
+MEMORY_BYTES = 1 << 30  # of address space: three times what the official file needs
+CPU_SECONDS = 60  # a Raspberry Pi 4 needs a tenth of it
+_TIMEOUT_SECONDS = 180  # of real time: a cold SD card
+_MOST_WORDS = 1000
+
+
+def read_foreign(path: Path) -> Arrays:
+    """Return the tensors of a torch checkpoint from outside, by name.
+
+    Raises:
+        WeightsError: the file is no checkpoint of tensors, or reading it passed the limits.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such file")
+    with tempfile.TemporaryDirectory(prefix="edge-depth-") as folder:
+        target = Path(folder) / "tensors.safetensors"
+        _run([str(path.resolve()), str(target)], path)
+        return read(target)[0]
+
+
+def _run(arguments: list[str], path: Path) -> None:
+    package = str(Path(__file__).parents[2])
+    # One thread: OpenBLAS reserves address space for each, and the address space is limited.
+    environment = os.environ | {"PYTHONPATH": package, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-m", "edge.weights", *arguments]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program, the file's name is an argument
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise WeightsError(f"{path}: refused: reading it took more than {_TIMEOUT_SECONDS} s") from error
+    words = "".join(c if c.isprintable() else "?" for c in done.stderr.decode(errors="replace").strip())
+    if done.returncode == WeightsError.exit_code:
+        raise WeightsError(words[:_MOST_WORDS])
+    if done.returncode:
+        raise WeightsError(f"{path}: refused: {_ending(done.returncode)}: {words[-_MOST_WORDS:] or 'no word'}")
+
+
+def _ending(code: int) -> str:
+    """Say how the reader ended."""
+    if code < 0:
+        return (
+            f"its reader was stopped by {signal.Signals(-code).name} "
+            f"(limits: {CPU_SECONDS} s of CPU, {MEMORY_BYTES >> 20} MiB)"
+        )
+    return f"its reader ended with {code}"
