@@ -11,7 +11,7 @@ may run at once. Every 25th scene is held out, and the averaged weights (EMA) th
 
 A longer run goes on from the same checkpoint with more `--minutes`; delete --run to begin anew. 16 minutes on 336
 scenes (605 steps) took delta1 on 17 held-out scenes from 0.41 to 0.51, and on photographs with measured depth from
-0.595 to 0.599 (mean of four sources, `scripts/evaluate_network.py`; two of them lost): too little to ship. More scenes
+0.595 to 0.599 (mean of four sources, `scripts/evaluate.py`; two of them lost): too little to ship. More scenes
 and more hours are what is missing.
 
 The loss is that of Ranftl et al., arXiv 1907.01341, section 5: trimmed absolute error of inverse depth after each side
