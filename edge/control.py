@@ -15,6 +15,7 @@ from edge.topics import ID, Topics
 COMMANDS = ("snapshot", "relearn", "calibrate", "reload", "restart", "get_config")
 
 _MAX_BYTES = 16384  # a calibration with some hundred points
+_MAX_BRACKETS = 500  # far fewer levels than Python can recurse
 _MAX_TRANSACTION = 128
 _COMMAND = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -124,6 +125,8 @@ def _document(command: str, payload: bytes) -> dict[str, Any]:
     Raises:
         Refused: it is none.
     """
+    if payload.count(b"[") + payload.count(b"{") > _MAX_BRACKETS:
+        raise Refused(f"must have {_MAX_BRACKETS} brackets at most", command)
     try:
         document = json.loads(payload or b"{}", parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -1,8 +1,13 @@
 """The configuration in force: the file's, and over it what was set."""
 
+import json
 import math
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.cli import main
 from edge.config import Config, changed, options, value_at
@@ -118,3 +123,27 @@ def test_check_shows_what_was_set(tmp_path, state_directory, capsys):
     printed = capsys.readouterr().out
     assert "interval: 7.0" in printed
     assert f"in place of what {file} says: heatmap.interval" in printed.splitlines()[0]
+
+
+jsons = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+points = st.lists(st.fixed_dictionaries({"x": jsons, "y": st.floats(0, 1), "metres": st.floats(0, 9)}), max_size=3)
+sections = jsons | st.fixed_dictionaries({"points": points | jsons, "floor": jsons, "max_metres": jsons})
+
+
+@given(st.sampled_from(["calibration", "heatmap.interval", "camera.enabled", "triggers.door.near"]), jsons | sections)
+def test_no_value_does_harm(key, value):
+    """Whatever is set is in force afterwards, or refused in words without a trace."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Overlay(config(), OverlayStore(Path(folder), "hall"))
+        try:
+            made.set(key, value)
+        except ConfigError as error:
+            assert key.split(".")[0] in str(error)
+            assert {} == made.values
+        else:
+            json.dumps(made.values, allow_nan=False)
+            assert made.config == changed(made.file, made.values)
