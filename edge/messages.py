@@ -1,6 +1,6 @@
 """From a reading to MQTT messages: what each topic says, and when; pure.
 
-The status topic is the publisher's own (edge/mqtt.py), since the broker sends half of it.
+The status topic is the publisher's own (edge/mqtt/), since the broker sends half of it.
 """
 
 import json
