@@ -162,6 +162,7 @@ def test_the_camera_is_switched_off_and_on(rig):
     begun = len(rig.subscriber.heard)
     time.sleep(1.5)
     assert [] == rig.heard(f"{ROOT}/state", begun)
+    assert "there is no reading yet" == rig.ask("snapshot")["error"]
     rig.set("enabled", "ON")
     eventually(lambda: rig.scene(begun), "a reading")
     assert "tracking" == rig.scene(begun)

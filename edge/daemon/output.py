@@ -41,8 +41,9 @@ class Output:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Publish from now on as this configuration says."""
+        """Publish from now on as this configuration says; with the camera switched off nothing of it is kept."""
         self._config = config
+        self._last = self._last if config.camera.enabled else None
         self._readings = messages.ReadingPublisher(config.publish, self._topics)
         self._heatmap_due = 0.0
 
