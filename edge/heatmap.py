@@ -77,7 +77,7 @@ def _picture(
 def render_snapshot(
     scene: Scene, section: HeatmapSection, zones: Mapping[str, Polygon], *, with_picture: bool = False
 ) -> Bytes:
-    """Return the heatmap of a scene, as `render` does, with the outlines of the zones and the regions in their boxes.
+    """Return the heatmap of a scene, as `render` does, with the zones' outlines and names and the regions in boxes.
 
     `zones` are polygons in fractions of the frame. Each box has its metres, or its nearness without a calibration. The
     camera's picture lies under it only `with_picture`.
@@ -85,9 +85,11 @@ def render_snapshot(
     picture = _render(scene, section, with_picture=with_picture)
     height, width = scene.depth.frame.pixels.shape[:2]
     size = np.array((section.width, max(1, round(section.width * height / width))))
-    for polygon in zones.values():
+    for name, polygon in zones.items():
         corners = np.round(np.array(polygon) * size).astype(np.int32)
         cv2.polylines(picture, [corners], True, _ZONE_INK, 1, cv2.LINE_AA)
+        left, top = (int(side) for side in corners[corners.sum(axis=1).argmin()])
+        cv2.putText(picture, name, (left + 4, top + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _ZONE_INK, 1, cv2.LINE_AA)
     for region in scene.regions:
         left, top, right, bottom = (round(side) for side in np.array(region.box) * (*size, *size))
         cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), _BOX_INK, 2)

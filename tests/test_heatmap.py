@@ -116,6 +116,8 @@ def test_a_snapshot_shows_box_and_metres():
     changed = (plain != snapshot).any(axis=-1)
     assert not changed[160:, 10:180].any()
     assert changed[50:75, 66:140].any()  # the metres
+    nameless = render_snapshot(scene, BARE, {"": ((0, 0), (1, 0), (1, 1))})
+    assert (snapshot != nameless).any(axis=-1)[2:20, 2:40].any()  # the zone's name
 
 
 @pytest.mark.parametrize("distance", [None, 1.5])

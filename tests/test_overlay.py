@@ -46,7 +46,7 @@ def test_what_is_set_is_in_force(overlay):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("heatmap.interval", -1.0, r"heatmap\.interval: must be 0\.\.86400"),
+        ("heatmap.interval", -1.0, r"heatmap\.interval: must be 0\.\.86400, not -1\.0"),
         ("heatmap.colormap", "pink", r"heatmap\.colormap: must be 'inferno'"),
         ("triggers.garden.near", 1.0, r"triggers\.garden\.near: there is no garden"),
         ("heatmap.speed", 1.0, r"heatmap\.speed: there is no speed"),

@@ -90,13 +90,13 @@ def _configuration(args: argparse.Namespace) -> "Config":
     """
     from edge.config import load
 
-    config = load(args.config) if args.config else _parsed({"camera": {"source": args.camera}})
+    config = load(args.config) if args.config else _changed(camera__source=args.camera)
     if config.scene.mode != "still":
         raise ConfigError(
             "scene.mode: must be still for a calibration: a camera that moves has no background to fit to"
         )
     fov_deg = config.scene.horizontal_fov_deg if args.fov is None else args.fov
-    stated = _parsed({"scene": {"horizontal_fov_deg": fov_deg}, "calibration": {"floor": _floor_given(args)}})
+    stated = _changed(scene__horizontal_fov_deg=fov_deg, calibration__floor=_floor_given(args))
     points = _read_points(args.points) if args.points else ()
     calibration = config.calibration.model_copy(update={"points": points, "floor": stated.calibration.floor})
     scene = config.scene.model_copy(update={"horizontal_fov_deg": stated.scene.horizontal_fov_deg})
@@ -104,7 +104,7 @@ def _configuration(args: argparse.Namespace) -> "Config":
 
 
 def _floor_given(args: argparse.Namespace) -> dict[str, Any] | None:
-    """Return what is given of the floor, null when nothing is; what is missing is told when it is parsed."""
+    """Return what is given of the floor, null when nothing is; what is missing is told when it is checked."""
     given: dict[str, Any] = {}
     if args.floor:
         given["height_metres"], given["tilt_deg"] = args.floor
@@ -113,21 +113,15 @@ def _floor_given(args: argparse.Namespace) -> dict[str, Any] | None:
     return given or None
 
 
-def _parsed(values: dict[str, Any]) -> "Config":
-    """Return values from the command line or the terminal as a checked configuration.
+def _changed(**values: Any) -> "Config":
+    """Return values from the command line or the terminal in a checked configuration; `__` stands for the keys' dots.
 
     Raises:
         ConfigError: with every problem, without a line: there is no file.
     """
-    import yaml
+    from edge.config import Config, changed
 
-    from edge.config import parse
-
-    text = yaml.safe_dump(values, default_flow_style=True, width=10_000)
-    try:
-        return parse(text.encode(), "")
-    except ConfigError as error:
-        raise ConfigError(*(problem.removeprefix(":1: ") for problem in error.problems)) from error
+    return changed(Config(), {key.replace("__", "."): value for key, value in values.items()})
 
 
 def _read_points(path: Path) -> "tuple[PointSection, ...]":
@@ -170,7 +164,7 @@ def _asked_points() -> "tuple[PointSection, ...]":
             return points
         try:
             x, y, metres = map(float, words)
-            points += _parsed({"calibration": {"points": [{"x": x, "y": y, "metres": metres}]}}).calibration.points
+            points += _changed(calibration__points=[{"x": x, "y": y, "metres": metres}]).calibration.points
         except ConfigError as error:
             print(error, file=sys.stderr)
         except ValueError:

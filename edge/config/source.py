@@ -129,7 +129,7 @@ class Source:
         """Put pydantic's problems in words."""
         for detail in error.errors(include_url=False):
             path = detail["loc"]
-            _, given = self.places.get(path, (0, ""))
+            given = self.places[path][1] if path in self.places else _plain(detail["input"], path)
             self.report(path, _problem(detail, given))
 
     def unplaced(self) -> list[str]:
@@ -195,6 +195,13 @@ def _shown(node: yaml.Node, path: _Path) -> str:
     text = mask_credentials(node.value)
     text = text if len(text) <= 60 else text[:57] + "..."
     return ascii(text) if node.tag.endswith(":str") else text or "nothing"
+
+
+def _plain(value: Any, path: _Path) -> str:
+    """Return a value that stands in no file, for a message: short, and without secrets."""
+    if not isinstance(value, int | float | str):
+        return ""
+    return MASKED if any("password" in str(part) for part in path) else ascii(value)[:60]
 
 
 def _dotted(path: _Path) -> str:
