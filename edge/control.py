@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from edge.config import OPTIONS, near_option
 from edge.topics import ID, Topics
 
 COMMANDS = ("snapshot", "relearn", "calibrate", "reload", "restart", "get_config")
@@ -73,17 +74,12 @@ def _setting(option: str) -> tuple[str, Callable[[str], bool | float | str]]:
     Raises:
         Refused: there is no such option.
     """
-    plain: Mapping[str, tuple[str, Callable[[str], bool | float | str]]] = {
-        "enabled": ("camera.enabled", _switch),
-        "interval": ("heatmap.interval", _number),
-        "colormap": ("heatmap.colormap", str),
-    }
     match option.split("/"):
-        case [str(name)] if name in plain:
-            return plain[name]
+        case [str(name)] if name in OPTIONS:
+            return OPTIONS[name], _READERS[name]
         case ["trigger", str(name), "near"] if ID.fullmatch(name):
-            return f"triggers.{name}.near", _number
-    raise Refused(f"{option[:100]!a} can't be set; what can: {', '.join(plain)}, trigger/<name>/near")
+            return near_option(name)[1], _number
+    raise Refused(f"{option[:100]!a} can't be set; what can: {', '.join(OPTIONS)}, trigger/<name>/near")
 
 
 def _switch(text: str) -> bool:
@@ -101,6 +97,13 @@ def _number(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError("must be a number")
     return value
+
+
+_READERS: Mapping[str, Callable[[str], bool | float | str]] = {
+    "enabled": _switch,
+    "interval": _number,
+    "colormap": str,
+}
 
 
 def _request(command: str, payload: bytes) -> Request:

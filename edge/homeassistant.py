@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from edge import __version__
-from edge.config import Config, HeatmapSection, TriggerSection, options
+from edge.config import Config, HeatmapSection, TriggerSection, near_option, options
 from edge.records import EventType, Message
 from edge.topics import Topics
 
@@ -64,7 +64,7 @@ def discovery(
     elif config.mqtt.discovery == "single":
         for entity in entities:
             found[_single_topic(config, topics, entity)] = shared | _component(entity, topics)
-    gone = [_taken_back(topic) for topic in before if topic not in found]
+    gone = [taken_back(topic) for topic in before if topic not in found]
     return gone + [_retained(topic, json.dumps(values, separators=(",", ":"))) for topic, values in found.items()]
 
 
@@ -89,7 +89,7 @@ def removal(config: Config, topics: Topics) -> list[Message]:
     device = [_device_topic(config, topics)]
     single = [_single_topic(config, topics, entity) for entity in entities]
     forms = {"device": device, "single": single, "off": device + single}
-    return [_taken_back(topic) for topic in forms[config.mqtt.discovery]]
+    return [taken_back(topic) for topic in forms[config.mqtt.discovery]]
 
 
 def retained_topics(config: Config, topics: Topics) -> list[str]:
@@ -105,7 +105,8 @@ def _retained(topic: str, payload: str) -> Message:
     return Message(topic=topic, payload=payload.encode(), qos=1, retain=True)
 
 
-def _taken_back(topic: str) -> Message:
+def taken_back(topic: str) -> Message:
+    """Return the empty retained message that makes a broker forget what it keeps of a topic."""
     return _retained(topic, "")
 
 
@@ -237,7 +238,7 @@ def _settings(config: Config, topics: Topics) -> list[_Entity]:
 def _near(topics: Topics, trigger: TriggerSection) -> _Entity:
     """Return a trigger's level, within what the configuration allows for its `near` beside its `clear`."""
     key = f"trigger_{trigger.name}_near"
-    near = _setting(topics, f"trigger/{trigger.name}/near") | _NUMBER | {"step": 0.01}
+    near = _setting(topics, near_option(trigger.name)[0]) | _NUMBER | {"step": 0.01}
     if trigger.measure == "metres":
         near |= {"min": 0.01, "max": trigger.clear or 200, "device_class": "distance", "unit_of_measurement": "m"}
     else:

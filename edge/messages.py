@@ -176,11 +176,6 @@ def response_message(topics: Topics, command: str, transaction: str | int | None
     return Message(topic=topics.response(command), payload=encode(answer), qos=1)
 
 
-def taken_back(topic: str) -> Message:
-    """Return the empty retained message that makes a broker forget what it keeps of a topic."""
-    return Message(topic=topic, payload=b"", qos=1, retain=True)
-
-
 def encode(values: Mapping[str, Any]) -> bytes:
     """Return compact JSON.
 

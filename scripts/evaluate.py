@@ -15,7 +15,6 @@ colours, and the error: green within a factor of 1.25, red beyond, the brighter 
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -25,6 +24,7 @@ from edge.config import ModelSection
 from edge.depth import load_model
 from edge.errors import ConfigError, EdgeError, PictureError
 from edge.evaluation import Example, Judged, Medians, fit, judge, mean, medians, read_manifest
+from edge.heatmap import colour, normalise
 
 TILE = (192, 144)  # width and height, px
 CAPTION = 18
@@ -102,12 +102,11 @@ def strip(judged: Judged) -> np.ndarray:
     known = truth > 0
     scale, shift = fit(judged.inverse_depth, truth)
     fitted = np.clip(scale * judged.inverse_depth + shift, truth[known].min(), truth[known].max())
-    low, high = np.percentile(truth[known], (2, 98))
-    colours = colourer(float(low), float(high))
+    low, high = np.percentile(truth[known], (2, 98)).tolist()
     tiles = [
         cv2.cvtColor(judged.pixels, cv2.COLOR_RGB2BGR),
-        np.where(known[..., None], colours(truth), UNKNOWN).astype(np.uint8),
-        colours(fitted),
+        np.where(known[..., None], colours(truth, low, high), UNKNOWN).astype(np.uint8),
+        colours(fitted, low, high),
         np.where(known[..., None], error_colours(fitted, np.where(known, truth, 1)), UNKNOWN).astype(np.uint8),
     ]
     example, own = judged.example, judged.own
@@ -116,15 +115,9 @@ def strip(judged: Judged) -> np.ndarray:
     return np.vstack([caption(words, TILE[0] * len(tiles)), np.hstack([fitting(tile) for tile in tiles])])
 
 
-def colourer(low: float, high: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what turns inverse depth into colours, warm = near."""
-    span = max(high - low, 1e-9)
-
-    def colours(values: np.ndarray) -> np.ndarray:
-        levels = np.clip((values - low) / span, 0, 1) * 255
-        return cv2.applyColorMap(levels.astype(np.uint8), cv2.COLORMAP_INFERNO)
-
-    return colours
+def colours(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return inverse depth in the heatmap's colours, BGR; warm = near."""
+    return cv2.cvtColor(colour(normalise(np.asarray(values, np.float32), low, high), "inferno"), cv2.COLOR_RGB2BGR)
 
 
 def error_colours(fitted: np.ndarray, truth: np.ndarray) -> np.ndarray:

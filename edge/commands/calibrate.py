@@ -90,13 +90,13 @@ def _configuration(args: argparse.Namespace) -> "Config":
     """
     from edge.config import load
 
-    config = load(args.config) if args.config else _changed(camera__source=args.camera)
+    config = load(args.config) if args.config else _checked({"camera.source": args.camera})
     if config.scene.mode != "still":
         raise ConfigError(
             "scene.mode: must be still for a calibration: a camera that moves has no background to fit to"
         )
     fov_deg = config.scene.horizontal_fov_deg if args.fov is None else args.fov
-    stated = _changed(scene__horizontal_fov_deg=fov_deg, calibration__floor=_floor_given(args))
+    stated = _checked({"scene.horizontal_fov_deg": fov_deg, "calibration.floor": _floor_given(args)})
     points = _read_points(args.points) if args.points else ()
     calibration = config.calibration.model_copy(update={"points": points, "floor": stated.calibration.floor})
     scene = config.scene.model_copy(update={"horizontal_fov_deg": stated.scene.horizontal_fov_deg})
@@ -113,15 +113,15 @@ def _floor_given(args: argparse.Namespace) -> dict[str, Any] | None:
     return given or None
 
 
-def _changed(**values: Any) -> "Config":
-    """Return values from the command line or the terminal in a checked configuration; `__` stands for the keys' dots.
+def _checked(values: dict[str, Any]) -> "Config":
+    """Return values from the command line or the terminal, by their keys, in a checked configuration.
 
     Raises:
         ConfigError: with every problem, without a line: there is no file.
     """
     from edge.config import Config, changed
 
-    return changed(Config(), {key.replace("__", "."): value for key, value in values.items()})
+    return changed(Config(), values)
 
 
 def _read_points(path: Path) -> "tuple[PointSection, ...]":
@@ -164,7 +164,7 @@ def _asked_points() -> "tuple[PointSection, ...]":
             return points
         try:
             x, y, metres = map(float, words)
-            points += _changed(calibration__points=[{"x": x, "y": y, "metres": metres}]).calibration.points
+            points += _checked({"calibration.points": [{"x": x, "y": y, "metres": metres}]}).calibration.points
         except ConfigError as error:
             print(error, file=sys.stderr)
         except ValueError:

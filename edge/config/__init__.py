@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from edge.config.changes import changed, options, value_at
+from edge.config.changes import OPTIONS, changed, near_option, options, value_at
 from edge.config.sections import (
     MASKED,
     STREAM,
@@ -37,6 +37,7 @@ from edge.errors import ConfigError
 
 __all__ = [
     "MASKED",
+    "OPTIONS",
     "STREAM",
     "CalibrationSection",
     "CameraSection",
@@ -58,6 +59,7 @@ __all__ = [
     "dump",
     "load",
     "mask_credentials",
+    "near_option",
     "options",
     "parse",
     "split_address",

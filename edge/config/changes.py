@@ -12,13 +12,18 @@ from edge.config.sections import Config
 from edge.config.source import Source
 from edge.errors import ConfigError
 
+OPTIONS = {"enabled": "camera.enabled", "interval": "heatmap.interval", "colormap": "heatmap.colormap"}
+
+
+def near_option(trigger: str) -> tuple[str, str]:
+    """Return the option that is a trigger's level, and its key."""
+    return f"trigger/{trigger}/near", f"triggers.{trigger}.near"
+
 
 def options(config: Config) -> dict[str, str]:
     """Return what can be set of a configuration: {option: key}."""
-    plain = {"enabled": "camera.enabled"}
-    if config.heatmap.enabled:
-        plain |= {"interval": "heatmap.interval", "colormap": "heatmap.colormap"}
-    return plain | {f"trigger/{trigger.name}/near": f"triggers.{trigger.name}.near" for trigger in config.triggers}
+    plain = {name: key for name, key in OPTIONS.items() if config.heatmap.enabled or not key.startswith("heatmap.")}
+    return plain | dict(near_option(trigger.name) for trigger in config.triggers)
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:

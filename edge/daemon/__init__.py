@@ -223,7 +223,7 @@ class Daemon:
         """Let the broker forget the retained topics of zones, triggers and options that are no longer there."""
         wanted = homeassistant.retained_topics(self._config, self.topics)
         for topic in self._own.keys() - set(wanted):
-            self._publish(messages.taken_back(topic))
+            self._publish(homeassistant.taken_back(topic))
         self._own = {topic: [] for topic in wanted}
 
     def _missed(self, *, connection_is_new: bool) -> None:

@@ -268,25 +268,21 @@ class Publisher:
     def _on_publish(
         self, client: Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        with self._changed:
-            if not self._in_flight or not self._in_flight[0].qos:
-                return  # QoS 0 is only written by now: its confirmation is yet to come
-            message = self._in_flight[0]
-        self._confirm(refused=reason.is_failure)
-        if reason.is_failure and self._problem is None:
-            self._tell(f"the broker refuses {message.topic}: {reason.getName()}; let this client write there")
+        # QoS 0 is only written by now: its confirmation is yet to come
+        batch = self._confirm(qos=1, refused=reason.is_failure)
+        if batch and reason.is_failure and self._problem is None:
+            self._tell(f"the broker refuses {batch[0].topic}: {reason.getName()}; let this client write there")
 
     def _on_unsubscribe(
         self, client: Client, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None
     ) -> None:
-        with self._changed:
-            if not self._in_flight or self._in_flight[0].qos:
-                return  # of a batch that was given up
-        self._confirm(refused=False)
+        self._confirm(qos=0, refused=False)
 
-    def _confirm(self, *, refused: bool) -> None:
-        """Count what was in flight as received, or as refused, and go on."""
+    def _confirm(self, *, qos: int, refused: bool) -> list[Message]:
+        """Count what is in flight with that QoS as received, or as refused, and go on; return what it was."""
         with self._changed:
+            if not self._in_flight or self._in_flight[0].qos != qos:
+                return []  # of something else, or of a batch that was given up
             batch, self._in_flight = self._in_flight, []
             self._published += 0 if refused else len(batch)
             self._drops += len(batch) if refused else 0
@@ -301,6 +297,7 @@ class Publisher:
         if stalled:
             self._on_gap(connection_is_new=False)
         self._send_next()
+        return batch
 
     def _drop_stale(self, now: float) -> None:
         stale = [
