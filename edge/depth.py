@@ -7,18 +7,14 @@ import cv2
 import numpy as np
 
 from edge.config import ModelSection
-from edge.engines import Engine, TorchEngine
+from edge.engines import Engine, chosen, make_engine
 from edge.errors import EngineError
 from edge.records import Bytes, DepthMap, Floats, Frame
-from edge.weights import WeightsInfo, load
+from edge.weights import WeightsInfo, identify
 
 logger = logging.getLogger(__name__)
 
-# What the network was trained on: sides in multiples of 32 (its coarsest level), ImageNet's mean and deviation per
-# channel of RGB in 0..1 (MiDaS' `small_transform`).
-_MULTIPLE = 32
-_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-_STD = np.array([0.229, 0.224, 0.225], np.float32)
+_MULTIPLE = 32  # the network's coarsest level: sides are multiples of it
 
 
 def network_size(width: int, height: int, input_size: int = 256) -> tuple[int, int]:
@@ -38,15 +34,16 @@ def network_size(width: int, height: int, input_size: int = 256) -> tuple[int, i
     return sides[0], sides[1]
 
 
-def network_input(pixels: Bytes, input_size: int = 256) -> Floats:
-    """Return a picture, uint8 (H, W, 3) RGB, as float32 (1, 3, h, w) for the network.
+def network_pixels(pixels: Bytes, input_size: int = 256) -> Floats:
+    """Return a picture, uint8 (H, W, 3) RGB, as float32 (h, w, 3) in 0..255 for an engine.
 
-    Equals MiDaS' `small_transform`: scaled to 0..1, cubic resize, normalised.
+    A cubic resize in float, as MiDaS' `small_transform` has it; the normalisation is the engine's.
     """
     size = network_size(pixels.shape[1], pixels.shape[0], input_size)
-    resized = cv2.resize(pixels.astype(np.float32) / np.float32(255), size, interpolation=cv2.INTER_CUBIC)
-    normalised = (resized - _MEAN) / _STD
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32)
+    converted = pixels.astype(np.float32)
+    if size == (pixels.shape[1], pixels.shape[0]):
+        return converted
+    return np.asarray(cv2.resize(converted, size, interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 class DepthModel:
@@ -65,7 +62,7 @@ class DepthModel:
 
         The first run pays for memory, thread teams and the choice of kernels.
         """
-        x = network_input(np.zeros((height, width, 3), np.uint8), self._input_size)
+        x = network_pixels(np.zeros((height, width, 3), np.uint8), self._input_size)
         self.engine.run(x)
         started = time.monotonic()
         self.engine.run(x)
@@ -78,7 +75,7 @@ class DepthModel:
             EngineError: the network returned values that are not finite.
         """
         started = time.monotonic()
-        inverse_depth = self.engine.run(network_input(frame.pixels, self._input_size))
+        inverse_depth = self.engine.run(network_pixels(frame.pixels, self._input_size))
         seconds = time.monotonic() - started
         try:
             return DepthMap(
@@ -91,12 +88,27 @@ class DepthModel:
 def load_model(section: ModelSection) -> DepthModel:
     """Load the weights and build the engine that the configuration asks for.
 
+    `model.engine: auto` is the engine that was found to be the fastest on this machine, or torch where none was yet.
+
     Raises:
         WeightsError: the weights are missing, damaged or do not fit.
         EngineError: the engine can't be used on this machine.
     """
-    info, arrays = load(section.weights)
+    info = identify(section.weights)
     logger.info("weights %s from %s (sha256 %s)", info.name, info.path, info.sha256[:8])
     if info.note:
         logger.warning("weights %s: %s", info.name, info.note)
-    return DepthModel(TorchEngine(section, info.architecture, arrays), info, section.input_size)
+    return DepthModel(_engine(section, info), info, section.input_size)
+
+
+def _engine(section: ModelSection, info: WeightsInfo) -> Engine:
+    if section.engine != "auto":
+        return make_engine(section.engine, section, info)
+    name = chosen(section, info) or "torch"
+    try:
+        return make_engine(name, section, info)
+    except EngineError as error:
+        if name == "torch":
+            raise
+        logger.warning("engine %s, which was the fastest here, can't be used: %s; torch takes its place", name, error)
+        return make_engine("torch", section, info)

@@ -72,6 +72,13 @@ def machine_name() -> str:
     return _read(_MODEL) or f"{platform.system()} {platform.machine()}"
 
 
+def processor() -> str:
+    """Return the processor's architecture and name; where it has no name, as on arm64, its part numbers."""
+    lines = (_read(Path("/proc/cpuinfo")) or "").splitlines()
+    found = {line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "CPU part"))}
+    return " ".join([platform.machine(), *sorted(found)])
+
+
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

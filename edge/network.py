@@ -7,10 +7,12 @@ of the parameters are those of the official checkpoint, so that its state dict l
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import timm
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -20,6 +22,9 @@ from edge.records import Architecture
 # The official file carries a residual unit that its network never runs, and counters that only training reads.
 _UNUSED = ("scratch.refinenet4.resConfUnit1.",)
 _COUNTER = "num_batches_tracked"
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class _ResidualUnit(nn.Module):
@@ -46,9 +51,10 @@ class _Fusion(nn.Module):
     def forward(self, coarse: Tensor, fine: Tensor | None = None) -> Tensor:
         if fine is not None:
             coarse = coarse + self.resConfUnit1(fine)
-        out = F.interpolate(self.resConfUnit2(coarse), scale_factor=2.0, mode="bilinear", align_corners=True)
-        result: Tensor = self.out_conv(out)
-        return result
+        # MiDaS has these two the other way round. They commute, the weights of the resize adding up to one, and this
+        # way the convolution sees a quarter of the pixels.
+        out: Tensor = self.out_conv(self.resConfUnit2(coarse))
+        return F.interpolate(out, scale_factor=2.0, mode="bilinear", align_corners=True)
 
 
 class _Decoder(nn.Module):
@@ -117,6 +123,12 @@ class MidasSmall(nn.Module):
         return out.squeeze(1)
 
 
+def normalised(pixels: npt.NDArray[np.float32]) -> Tensor:
+    """Return a picture, float32 (h, w, 3) RGB in 0..255, as the plain network takes it: float32 (1, 3, h, w)."""
+    x = (pixels / np.float32(255) - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)[None]))
+
+
 def used(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     """Return the tensors without those that the network never uses."""
     return {key: value for key, value in arrays.items() if not key.startswith(_UNUSED) and not key.endswith(_COUNTER)}
@@ -143,6 +155,47 @@ def build(architecture: Architecture, arrays: Mapping[str, npt.NDArray[Any]]) ->
     counters = {key: torch.zeros((), dtype=torch.int64) for key in network.state_dict() if key.endswith(_COUNTER)}
     network.load_state_dict(state | counters, assign=True)
     return network.eval().requires_grad_(False)
+
+
+class Serving(nn.Module):
+    """The network as engines run it: float32 (1, h, w, 3), RGB in 0..255 as it lies in memory, to (h, w).
+
+    Equal to the plain network up to rounding, with less to do: batch norms are part of the convolutions before them,
+    and so is the input's scale. The mean is subtracted, since padding with zeros stands for pixels of the mean colour.
+    Takes the network apart: it is not to be used afterwards.
+    """
+
+    mean: Tensor
+
+    def __init__(self, network: MidasSmall) -> None:
+        super().__init__()
+        network = fold_batch_norm(network)
+        _pad_plainly(network)
+        stem = network.pretrained.layer1[0][1]
+        stem.weight.data /= 255 * torch.tensor(IMAGENET_STD)[:, None, None]
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        depth: Tensor = self.network(pixels.permute(0, 3, 1, 2) - self.mean)
+        return depth[0]
+
+
+def _pad_plainly(module: nn.Module) -> None:
+    """Replace TensorFlow's padding, which timm works out anew for each input, by the same in plain steps.
+
+    timm has it where the stride is 2. The side being even, it is one less before than after: (k - 2) // 2 and
+    (k - 1) // 2 for a kernel of k.
+    """
+    for name, child in module.named_children():
+        if isinstance(child, Conv2dSame):
+            size = int(child.kernel_size[0])
+            before, after = (size - 2) // 2, (size - 1) // 2
+            plain = nn.Conv2d(child.in_channels, child.out_channels, size, stride=2, groups=child.groups)
+            plain.weight, plain.bias = child.weight, child.bias
+            setattr(module, name, nn.Sequential(nn.ZeroPad2d((before, after, before, after)), plain))
+        else:
+            _pad_plainly(child)
 
 
 def fold_batch_norm(network: MidasSmall) -> MidasSmall:

@@ -51,6 +51,7 @@ PEERS = {
     ("edge.camera", "edge.pictures"),
     ("edge.__main__", "edge.cli"),
     ("edge.cli", "edge.commands"),
+    ("edge.export", "edge.evaluation"),
 }
 
 
@@ -69,6 +70,8 @@ def rule(*users: str, lazily: tuple[str, ...] = ()) -> Rule:
 RULES = {
     "torch": rule("edge.network", "edge.export", lazily=("edge.engines",)),
     "timm": rule("edge.network", "edge.export", lazily=("edge.engines",)),
+    "onnx": rule(lazily=("edge.export",)),
+    "onnxruntime": rule(lazily=("edge.engines", "edge.export")),
     "torchvision": rule(),
     "paho": rule("edge.mqtt"),
     "amqtt": rule("edge.embedded_broker"),

@@ -30,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of pictures")
     parser.add_argument("-o", "--output", type=Path, default=Path("depth"), metavar="DIR", help="where to (./depth)")
     parser.add_argument("--weights", default="auto", metavar="FILE", help="a weights file, or a known name")
-    parser.add_argument("--engine", default="torch", choices=("torch",), help="what runs the network")
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        choices=("auto", "torch", "torchscript", "onnxruntime", "onnxruntime-int8"),
+        help="what runs the network (auto: the fastest that the daemon has found here, else torch)",
+    )
     parser.add_argument(
         "--size", type=int, default=256, metavar="PX", help="the longer side that the network sees (256)"
     )

@@ -162,7 +162,7 @@ class ModelSection(Section):
     """The network and how it is run."""
 
     weights: Text = "auto"
-    engine: Literal["torch"] = "torch"
+    engine: Literal["auto", "torch", "torchscript", "onnxruntime", "onnxruntime-int8"] = "auto"
     threads: Annotated[int, _within(1, 64)] | None = None
     cpus: Annotated[tuple[Annotated[int, _within(0, 1023)], ...], AfterValidator(_has_some)] | None = None
     input_size: Annotated[int, _within(64, 512), AfterValidator(_is_network_size)] = 256

@@ -21,8 +21,9 @@ from edge.daemon.board import Board
 from edge.daemon.desk import Desk
 from edge.daemon.output import Keeper, Output
 from edge.daemon.process import notify, signals_handled
-from edge.depth import DepthModel, load_model
+from edge.depth import DepthModel, load_model, network_size
 from edge.errors import ConfigError, ThreadStuck
+from edge.export import settled
 from edge.mqtt import Publisher, client_id_for
 from edge.overlay import Overlay
 from edge.pipeline import CaptureLoop, DepthLoop, Mailbox, Worker
@@ -42,6 +43,7 @@ Consumer = Callable[[Reading], None]
 _STOP_SECONDS = 10.0
 _TICK_SECONDS = 0.5
 _FIRST_HEALTH_SECONDS = 5.0
+_LOADING_SECONDS = 300.0
 _JITTER_SECONDS = (1.0, 5.0)  # so that many cameras don't announce themselves at once
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 _FIXED = ("id", "name", "camera", "model", "mqtt", "web")  # what is built once; a change of it needs a restart
@@ -307,8 +309,9 @@ class Daemon:
     # --- what is told -------------------------------------------------------------------------------------------------
 
     def _load(self) -> DepthModel:
-        model = load_model(self._config.model)
-        width, height = self._config.camera.size
+        section, (width, height) = self._config.model, self._config.camera.size
+        section = settled(section, network_size(width, height, section.input_size), self._still_loading)
+        model = load_model(section)
         seconds = model.warm_up(width, height)
         logger.info(
             "engine %s with %d threads: %.0f ms a frame", model.engine.name, model.engine.threads, seconds * 1000
@@ -316,6 +319,12 @@ class Daemon:
         self._model = model
         self._publish_info()
         return model
+
+    def _still_loading(self) -> bool:
+        """Promise a sign of life while engines are measured; say whether to go on."""
+        self._depth.expect(_LOADING_SECONDS)
+        notify(f"EXTEND_TIMEOUT_USEC={int(_LOADING_SECONDS * 1e6)}")
+        return not self._stop.is_set()
 
     def _publish_info(self) -> None:
         info = self._info()

@@ -2,11 +2,13 @@
 
 from edge.evaluation.pictures import Example, Judged, Medians, judge, mean, medians, read_manifest
 from edge.evaluation.scores import (
+    Agreement,
     Compared,
     DistanceScore,
     Score,
     TriggerScore,
     TrueRegion,
+    agreement,
     fit,
     jitter,
     score,
@@ -19,6 +21,7 @@ from edge.evaluation.sequences import MADE, Sequence, made, read_sequence
 
 __all__ = [
     "MADE",
+    "Agreement",
     "Compared",
     "DistanceScore",
     "Example",
@@ -28,6 +31,7 @@ __all__ = [
     "Sequence",
     "TriggerScore",
     "TrueRegion",
+    "agreement",
     "fit",
     "jitter",
     "judge",

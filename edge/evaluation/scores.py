@@ -18,6 +18,8 @@ from edge.records import Box, Floats
 from edge.scene.metres import Lens
 
 _DELTA1 = 1.25
+_LEAST_DELTA1 = 0.99
+_MOST_RESIDUAL = 0.02
 _RANGE_METRES = (0.5, 4.0)  # where distance errors count
 _SLACK_FRAMES = 2  # a trigger may come so many frames after its delay
 
@@ -73,6 +75,49 @@ def vertical_ramp(shape: tuple[int, int]) -> Floats:
     """Return what a guesser without eyes would say, float32 (h, w): the lower, the nearer."""
     height, width = shape
     return np.repeat(np.linspace(0, 1, height, dtype=np.float32)[:, None], width, axis=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How far an engine says the same as the plain network in float32, where there is no truth.
+
+    `residual` is the 95th percentile of the difference, in parts of each picture's range; `delta1` the share of pixels
+    whose distance would be the same to 25 %.
+    """
+
+    delta1: float
+    residual: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is good enough to be used: delta1 at least 0.99, the residual 2 % at most."""
+        return self.delta1 >= _LEAST_DELTA1 and self.residual <= _MOST_RESIDUAL
+
+
+def agreement(outputs: Sequence[Floats], references: Sequence[Floats]) -> Agreement:
+    """Compare an engine's outputs, (h, w) each, with what the plain network says of the same pictures.
+
+    Each is fitted to its reference by scale and shift first. Distances need a gauge that relative depth does not have:
+    the reference's 2nd percentile counts as ten times as far as its 98th, and everything farther as just as far.
+
+    Raises:
+        ValueError: there is no picture.
+    """
+    ratios, residuals = [], []
+    for output, reference in zip(outputs, references, strict=True):
+        columns = np.stack([output.ravel().astype(np.float64), np.ones(output.size)], axis=1)
+        target = reference.ravel().astype(np.float64)
+        coefficients, *_ = np.linalg.lstsq(columns, target, rcond=None)
+        fitted = columns @ coefficients
+        far, near = np.percentile(target, (2, 98))
+        span = max(near - far, np.finfo(np.float32).tiny)
+        residuals.append(np.abs(fitted - target) / max(np.ptp(target), np.finfo(np.float32).tiny))
+        a, b = (np.maximum((each - far) / span, 0) + 1 / 9 for each in (fitted, target))
+        ratios.append(np.maximum(a / b, b / a))
+    return Agreement(
+        delta1=float(np.mean(np.concatenate(ratios) < _DELTA1)),
+        residual=float(np.percentile(np.concatenate(residuals), 95)),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,24 @@ def load(setting: str) -> tuple[WeightsInfo, Arrays]:
     Raises:
         WeightsError: the file is missing, damaged, or not what its name says.
     """
+    info = identify(setting)
+    return info, read(info.path)[0]
+
+
+def identify(setting: str) -> WeightsInfo:
+    """Return what the weights that `model.weights` means are; the tensors are not read.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or not what its name says.
+    """
     path, facts = locate(setting)
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
     sha256 = file_sha256(path)
-    arrays, metadata = read(path)
     original = metadata.get("original_sha256")
     if facts:
         _check_origin(path, facts, sha256, original)
-    info = WeightsInfo(
+    return WeightsInfo(
         name=facts.name if facts else path.stem,
         path=path,
         sha256=sha256,
@@ -68,7 +80,6 @@ def load(setting: str) -> tuple[WeightsInfo, Arrays]:
         architecture=facts.architecture if facts else _architecture(metadata, path),
         original_sha256=original,
     )
-    return info, arrays
 
 
 def read(path: Path) -> tuple[Arrays, dict[str, str]]:
@@ -77,6 +88,13 @@ def read(path: Path) -> tuple[Arrays, dict[str, str]]:
     Raises:
         WeightsError: it is no such file, can't be read, or is damaged.
     """
+    with _opened(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; what goes wrong with it while it is open is a WeightsError."""
     if path.stat().st_size > _MAX_BYTES:
         raise WeightsError(f"{path}: has {path.stat().st_size} bytes; weights have {_MAX_BYTES} at most")
     if path.suffix != ".safetensors":
@@ -86,7 +104,7 @@ def read(path: Path) -> tuple[Arrays, dict[str, str]]:
         )
     try:
         with safe_open(path, framework="numpy") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError, TypeError, ValueError) as error:
         reason = describe(path) or "it may be truncated or damaged: bring it again"
         raise WeightsError(f"{path}: no readable safetensors ({error}); {reason}") from error

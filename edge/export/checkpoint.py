@@ -13,8 +13,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from edge import __version__
-from edge.depth import network_input
+from edge.depth import network_pixels
 from edge.errors import WeightsError
+from edge.export.samples import PHOTOS
 from edge.pictures import read_picture
 from edge.records import Floats
 from edge.weights import OFFICIAL, Arrays, file_sha256, halves, named_path, path_of, read, read_foreign
@@ -121,10 +122,6 @@ def _difference(expected: list[Floats], result: list[Floats]) -> float:
     return max(float(np.abs(a - b).max() / max(float(np.ptp(a)), tiny)) for a, b in zip(expected, result, strict=True))
 
 
-def _photo(name: str) -> Path:
-    return Path(__file__).parent / "data" / "photos" / name
-
-
 def _network(path: Path, arrays: Arrays) -> "MidasSmall":
     from edge.network import build
 
@@ -138,12 +135,14 @@ def _outputs(network: "MidasSmall") -> list[Floats]:
     """Run the network on one thread: several cost more CPU, and much more where others use the processors too."""
     import torch
 
-    inputs = [network_input(read_picture(_photo(name))) for name in _PICTURES]
+    from edge.network import normalised
+
+    inputs = [normalised(network_pixels(read_picture(PHOTOS / name))) for name in _PICTURES]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            return [network(torch.from_numpy(x))[0].numpy() for x in inputs]
+            return [network(x)[0].numpy() for x in inputs]
     finally:
         torch.set_num_threads(threads)
 

@@ -1,0 +1,24 @@
+"""Engines run the network: the same weights, the same input, the same output within a stated tolerance.
+
+An engine is made, warmed up and run in one and the same thread: the workers of OpenMP and of ONNX Runtime inherit the
+affinity of the thread that starts them.
+"""
+
+from edge.engines.base import NAMES, Engine
+from edge.engines.choice import chosen, conditions, remember
+from edge.engines.files import FILES, EngineFile, EngineFiles, Record, folder_of
+from edge.engines.make import make_engine
+
+__all__ = [
+    "FILES",
+    "NAMES",
+    "Engine",
+    "EngineFile",
+    "EngineFiles",
+    "Record",
+    "chosen",
+    "conditions",
+    "folder_of",
+    "make_engine",
+    "remember",
+]

@@ -1,0 +1,124 @@
+"""Engine files: where they lie, what is known of them, and which engine was found to be the fastest."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.config import state_directory
+from edge.errors import EngineError
+from edge.weights import WeightsInfo, file_sha256
+
+REVISION = 1  # of how engine files are made: files of another one are not used
+FILES = {"torchscript": "network.torchscript", "onnxruntime": "float32.onnx", "onnxruntime-int8": "int8.onnx"}
+_MANIFEST = "manifest.json"
+_CHOICES = "choices.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFile:
+    """What was found out about an engine file when it was made.
+
+    `delta1` and `residual` hold its output against the plain network's (`edge.evaluation.Agreement`); one that is not
+    `accepted` by them is not used. `note` says what is particular about it.
+    """
+
+    sha256: str
+    delta1: float
+    residual: float
+    accepted: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What was made for some weights: by which versions, with which calibration pictures, and each engine's file."""
+
+    made_by: str
+    calibration: str
+    engines: Mapping[str, EngineFile]
+
+
+class EngineFiles:
+    """The folder of the engine files of some weights. It is replaced as a whole, so what is in it belongs together."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def record(self) -> Record | None:
+        """Return what was made; null where nothing usable was.
+
+        Raises:
+            EngineError: the record can't be read.
+        """
+        path = self.folder / _MANIFEST
+        document = _read(path)
+        if document is None or document.get("revision") != REVISION:
+            return None
+        try:
+            engines = {name: EngineFile(**values) for name, values in document["engines"].items()}
+            return Record(made_by=document["made_by"], calibration=document["calibration"], engines=engines)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise EngineError(f"{path}: is damaged ({error}); run `edge-depth export --again`") from error
+
+    def write(self, record: Record) -> None:
+        """Write the record into the folder, which nobody uses yet."""
+        document = {"revision": REVISION} | asdict(record)
+        (self.folder / _MANIFEST).write_text(json.dumps(document, indent=1))
+
+    def path(self, name: str, *, refused: bool = False) -> Path:
+        """Return the file of an engine, which is as it was when it was made; `refused`: also one that was refused.
+
+        Raises:
+            EngineError: there is none, it was refused, or it has changed.
+        """
+        record = self.record()
+        known = record.engines.get(name) if record else None
+        if known is None:
+            raise EngineError(f"model.engine: {name} has no file for these weights; run `edge-depth export`")
+        if not known.accepted and not refused:
+            raise EngineError(
+                f"model.engine: {name} was refused for these weights: delta1 {known.delta1:.3f} and a residual of "
+                f"{known.residual:.1%} against float32; calibrate it with pictures of your own "
+                "(`edge-depth export --again --from-camera FILE`), or use another engine"
+            )
+        path = self.folder / FILES[name]
+        if not path.is_file() or file_sha256(path) != known.sha256:
+            raise EngineError(f"{path}: is missing or damaged; run `edge-depth export --again`")
+        return path
+
+    def choice(self, key: str) -> str | None:
+        """Return the engine that was found to be the fastest under that key, if any was."""
+        engine = (_read(self.folder / _CHOICES) or {}).get(key)
+        return engine if isinstance(engine, str) else None
+
+    def choose(self, key: str, engine: str) -> None:
+        """Remember the fastest engine under that key."""
+        path = self.folder / _CHOICES
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps((_read(path) or {}) | {key: engine}, indent=1))
+        part.replace(path)
+
+
+def folder_of(info: WeightsInfo) -> EngineFiles:
+    """Return the folder for these weights; it may not exist yet."""
+    return EngineFiles(state_directory() / "engines" / f"{info.name}-{info.sha256[:12]}")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object; null where there is none.
+
+    Raises:
+        EngineError: the file can't be read, or is something else.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path}: can't be read ({error}); run `edge-depth export --again`") from error
+    if not isinstance(document, dict):
+        raise EngineError(f"{path}: is damaged; run `edge-depth export --again`")
+    return document

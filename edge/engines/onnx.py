@@ -1,0 +1,42 @@
+"""The engines on ONNX Runtime, float32 and int8: torch is not loaded."""
+
+from pathlib import Path
+
+import numpy as np
+
+from edge.config import ModelSection
+from edge.engines.base import pinned_threads
+from edge.errors import EngineError
+from edge.records import Floats
+
+
+class OnnxEngine:
+    """ONNX Runtime on the CPU, threads pinned.
+
+    Raises:
+        EngineError: ONNX Runtime can't be imported, the file can't be loaded, or `model.cpus` names a processor that
+            this process can't have.
+    """
+
+    def __init__(self, section: ModelSection, path: Path, name: str) -> None:
+        self.name = name
+        self.threads = pinned_threads(section)
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise EngineError(
+                f"model.engine: {name} needs ONNX Runtime ({error}): run `pip install 'edge-depth[onnx]'`"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        # Workers wait for work in a loop, which makes a frame faster; between two frames they are to sleep.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise EngineError(f"{path}: can't be loaded: {error}; run `edge-depth export --again`") from error
+
+    def run(self, pixels: Floats) -> Floats:
+        """Return relative inverse depth, float32 (h, w), of `pixels`, float32 (h, w, 3) RGB in 0..255."""
+        return np.asarray(self._session.run(None, {"pixels": pixels[None]})[0], np.float32)

@@ -1,0 +1,142 @@
+"""Measure engines, each in a process of its own, since one may break, and keep the fastest."""
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from edge.config import ModelSection
+from edge.engines import NAMES, chosen, folder_of, remember
+from edge.errors import EngineError
+from edge.export.measure import Measured
+from edge.weights import identify
+
+logger = logging.getLogger(__name__)
+
+_SECONDS = 2.0
+_LONGEST_SECONDS = 180.0  # a cold SD card under a cold torch
+_POLL_SECONDS = 0.2
+_MOST_WORDS = 500
+
+
+class Interrupted(Exception):
+    """The measurement was given up because it is no longer wanted."""
+
+
+def settled(section: ModelSection, size: tuple[int, int], wanted: Callable[[], bool]) -> ModelSection:
+    """Return the section with its engine decided; `auto` is measured where nothing is remembered, and then remembered.
+
+    `size` is the network's (width, height). `wanted` is asked several times a second whether to go on; where it says
+    no, the section comes back as it was.
+
+    Raises:
+        WeightsError: the weights can't be used.
+        EngineError: what is known of engine files is damaged, or the choice can't be written.
+    """
+    if section.engine != "auto":
+        return section
+    info = identify(section.weights)
+    if chosen(section, info):
+        return section
+    record = folder_of(info).record()
+    names = [name for name in NAMES if name == "torch" or (record and name in record.engines)]
+    if names == ["torch"]:
+        logger.info("engine torch: there are no others for these weights yet; `edge-depth export` makes faster ones")
+        return section
+    logger.info("measuring engines, once: %s", ", ".join(names))
+    try:
+        found = [each for each in measured(section, names, size, _SECONDS, wanted) if isinstance(each, Measured)]
+    except Interrupted:
+        return section
+    name = fastest(found)
+    remember(section, info, name)
+    logger.info("engine %s is the fastest here: %s", name, "; ".join(map(_words, found)))
+    return section
+
+
+def fastest(found: Iterable[Measured]) -> str:
+    """Return the fastest engine that is accurate enough; torch, which needs no file, where there is none."""
+    accepted = [each for each in found if each.accepted is not False]
+    return min(accepted, key=lambda each: each.median_ms).engine if accepted else "torch"
+
+
+def measured(
+    section: ModelSection,
+    names: Iterable[str],
+    size: tuple[int, int],
+    seconds: float,
+    wanted: Callable[[], bool] = lambda: True,
+) -> Iterable[Measured | str]:
+    """Yield what each engine did, or why it can't be measured.
+
+    Raises:
+        Interrupted: `wanted` said no.
+    """
+    for name in names:
+        try:
+            yield _apart(section, name, size, seconds, wanted)
+        except EngineError as error:
+            logger.warning("engine %s can't be measured: %s", name, error)
+            yield str(error)
+
+
+def _apart(
+    section: ModelSection, name: str, size: tuple[int, int], seconds: float, wanted: Callable[[], bool]
+) -> Measured:
+    """Measure an engine in a child process.
+
+    Raises:
+        EngineError: it can't be used, died, or did not come to an end.
+        Interrupted: `wanted` said no.
+    """
+    request = {"engine": name, "model": section.model_dump(mode="json"), "size": size, "seconds": seconds}
+    command = [sys.executable, "-P", "-m", "edge.export", json.dumps(request)]
+    with subprocess.Popen(  # noqa: S603 - our own program
+        command,
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as child:
+        ends_at = time.monotonic() + seconds + _LONGEST_SECONDS
+        try:
+            while True:
+                try:
+                    out, words = child.communicate(timeout=_POLL_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    if not wanted():
+                        raise Interrupted from None
+                    if time.monotonic() > ends_at:
+                        raise EngineError(f"{name}: no result after {_LONGEST_SECONDS:.0f} s") from None
+        finally:
+            child.kill()
+    if child.returncode:
+        raise EngineError(_ending(child.returncode, words))
+    return _parse(out)
+
+
+def _parse(out: str) -> Measured:
+    values: dict[str, Any] = json.loads(out)
+    return Measured(**values | {"size": tuple(values["size"])})
+
+
+def _ending(code: int, words: str) -> str:
+    if code < 0:
+        reason = signal.Signals(-code).name
+        return f"its process died of {reason}" + (
+            ": this processor lacks an instruction that it uses" if reason == "SIGILL" else ""
+        )
+    return words.strip()[-_MOST_WORDS:] or f"its process ended with {code}"
+
+
+def _words(each: Measured) -> str:
+    verdict = " (not accurate enough)" if each.accepted is False else ""
+    return f"{each.engine} {each.median_ms:.0f} ms{verdict}"
