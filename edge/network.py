@@ -12,7 +12,7 @@ import numpy.typing as npt
 import timm
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -125,7 +125,7 @@ class MidasSmall(nn.Module):
 
 def normalised(pixels: npt.NDArray[np.float32]) -> Tensor:
     """Return a picture, float32 (h, w, 3) RGB in 0..255, as the plain network takes it: float32 (1, 3, h, w)."""
-    x = (pixels / np.float32(255) - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    x = (pixels / np.float32(255) - np.asarray(IMAGENET_MEAN, np.float32)) / np.asarray(IMAGENET_STD, np.float32)
     return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)[None]))
 
 
@@ -171,7 +171,7 @@ class Serving(nn.Module):
         super().__init__()
         network = fold_batch_norm(network)
         _pad_plainly(network)
-        stem = network.pretrained.layer1[0][1]
+        stem: Any = network.pretrained.layer1.get_submodule("0.1")
         stem.weight.data /= 255 * torch.tensor(IMAGENET_STD)[:, None, None]
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN)[:, None, None])

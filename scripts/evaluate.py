@@ -22,6 +22,7 @@ import numpy as np
 
 from edge.config import ModelSection
 from edge.depth import load_model
+from edge.engines import NAMES
 from edge.errors import ConfigError, EdgeError, PictureError
 from edge.evaluation import Example, Judged, Medians, fit, judge, mean, medians, read_manifest
 from edge.heatmap import colour, normalise
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--weights", default="auto", metavar="FILE", help="as model.weights (auto)")
-    parser.add_argument("--engine", default="torch", choices=("torch",), help="as model.engine (torch)")
+    parser.add_argument("--engine", default="torch", choices=NAMES, help="as model.engine (torch)")
     parser.add_argument("--size", type=int, default=256, metavar="PX", help="the network's longer side (256)")
     parser.add_argument("--split", default="validation", help="which rows (validation)")
     parser.add_argument("--sheet", type=Path, metavar="FILE.jpg", help="write a contact sheet")

@@ -38,8 +38,8 @@ import cv2
 import numpy as np
 
 from edge.config import CalibrationSection, ModelSection, SceneSection, TriggerSection
-from edge.depth import load_model, network_input
-from edge.engines import TorchEngine
+from edge.depth import load_model, network_pixels
+from edge.engines.pytorch import TorchEngine
 from edge.errors import EdgeError
 from edge.evaluation import (
     MADE,
@@ -247,7 +247,7 @@ def cost(repeats: int = 40) -> dict[str, float]:
 
     engine = TorchEngine(ModelSection(), OFFICIAL.architecture, checkpoint())
     sequence = made("comes, stays", *MADE["comes, stays"])
-    x = network_input(picture(*sequence.room.shape))
+    x = network_pixels(picture(*sequence.room.shape))
     scene, maps = make_scene(sequence), true_maps(sequence)
     learned = round(sequence.fps * 12)  # somebody is in the picture by then
     for depth in maps[:learned]:

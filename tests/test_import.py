@@ -49,7 +49,7 @@ def official(original, monkeypatch):
 
 
 def replace_official(monkeypatch, facts):
-    for module in (weights, registry, export):
+    for module in (weights, registry, export.checkpoint):
         monkeypatch.setattr(module, "OFFICIAL", facts)
         if hasattr(module, "REGISTRY"):
             monkeypatch.setattr(module, "REGISTRY", (facts, weights.STARTER))

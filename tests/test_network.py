@@ -5,12 +5,10 @@ import pytest
 import torch
 
 from edge.errors import WeightsError
-from edge.network import build, fold_batch_norm
+from edge.network import Serving, build, fold_batch_norm, normalised
 from edge.records import Architecture
 from edge.weights import OFFICIAL, STARTER, load
 from tests import parity
-
-MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +21,9 @@ def network(checkpoint):
     return build(OFFICIAL.architecture, checkpoint)
 
 
-def network_input(width, height):
-    normalised = (parity.picture(height, width).astype(np.float32) / 255 - MEAN) / STD
-    return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)[None]))
-
-
 def run(network, width, height):
     with torch.inference_mode():
-        return network(network_input(width, height))[0].numpy()
+        return network(normalised(parity.picture(height, width).astype(np.float32)))[0].numpy()
 
 
 @pytest.mark.parametrize("size", parity.expected())
@@ -48,6 +41,22 @@ def test_folding_batch_norm_keeps_the_output(checkpoint):
     assert not [name for name, module in folded.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
     expected = parity.expected()[256, 128]
     assert np.abs(expected - run(folded, 256, 128)[::4, ::4]).max() <= 1e-4 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("name", ["official", STARTER.name])
+def test_the_network_with_less_to_do_says_the_same(checkpoint, name):
+    """Folded, scaled and padded plainly, its output is within 1e-4 of the plain network's range, at any size."""
+    architecture, arrays = OFFICIAL.architecture, checkpoint
+    if name == STARTER.name:
+        info, arrays = load(name)
+        architecture = info.architecture
+    plain, serving = build(architecture, arrays), Serving(build(architecture, arrays))
+    assert not [each for each in serving.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    for width, height in ((256, 192), (128, 160), (32, 32)):
+        pixels = torch.from_numpy(parity.picture(height, width)[None].astype(np.float32))
+        with torch.inference_mode():
+            expected, result = run(plain, width, height), serving(pixels).numpy()
+        assert np.abs(expected - result).max() <= 1e-4 * np.ptp(expected)
 
 
 def test_output_is_never_negative(network):

@@ -65,18 +65,14 @@ def main(args: argparse.Namespace) -> int:
         rows += found
     if not rows:
         raise EngineError("no engine could be measured: " + "; ".join(left_out.values()))
-    document: dict[str, Any] = {
-        "machine": _machine(),
-        "weights": info.name,
-        "sha256": info.sha256,
-        "left_out": left_out,
-    }
+    machine = _machine()
     if args.json:
+        document = {"machine": machine, "weights": info.name, "sha256": info.sha256, "left_out": left_out}
         print(json.dumps(document | {"rows": [asdict(row) for row in rows]}, indent=1))
         return 0
     for name, reason in left_out.items():
         print(f"{name}: left out: {reason}")
-    print(f"\nFor README's table of machines:\n{_row(document['machine'], info.name, rows)}")
+    print(f"\nFor README's table of machines:\n{_row(machine, info.name, rows)}")
     return 0
 
 

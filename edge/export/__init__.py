@@ -4,8 +4,8 @@ torch is loaded where it is needed, and no earlier: what is wrong with a file is
 """
 
 from edge.export.checkpoint import TOLERANCE, Checkpoint, Imported, import_checkpoint, read_official
+from edge.export.contest import Interrupted, fastest, measured, settled
 from edge.export.engines import can_make, export
-from edge.export.fastest import Interrupted, fastest, measured, settled
 from edge.export.measure import Measured, measure
 from edge.export.samples import Samples, photographs, samples_of
 

@@ -1,4 +1,4 @@
-"""Measure an engine in a process of its own: `python -m edge.export REQUEST`; `edge.export.fastest` starts it."""
+"""Measure an engine in a process of its own: `python -m edge.export REQUEST`; `edge.export.contest` starts it."""
 
 import json
 import os

@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -113,16 +114,17 @@ class _Maker:
         path = self._folder / FILES["onnxruntime"]
         raw = self._folder / "raw.onnx"
         sizes = {"pixels": {1: "height", 2: "width"}, "inverse_depth": {0: "height", 1: "width"}}
-        self._torch.onnx.export(
-            serving,
-            (example,),
-            str(raw),
-            dynamo=False,
-            input_names=["pixels"],
-            output_names=["inverse_depth"],
-            dynamic_axes=sizes,
-            opset_version=_OPSET,
-        )
+        with warnings.catch_warnings(action="ignore"):  # of torch to those who extend its exporter
+            self._torch.onnx.export(
+                serving,
+                (example,),
+                str(raw),
+                dynamo=False,
+                input_names=["pixels"],
+                output_names=["inverse_depth"],
+                dynamic_axes=sizes,
+                opset_version=_OPSET,
+            )
         simplify(raw, path)
         raw.unlink()
         return self._judged("onnxruntime", self._agreement(OnnxEngine(self._section, path, "onnxruntime")))
@@ -168,12 +170,16 @@ def simplify(source: Path, target: Path) -> None:
 
     Int8 is made of that; what is particular to a processor is done when the model is loaded.
     """
+    import onnx
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(target)
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(target)
+    onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})  # else quantising asks for it
+    onnx.save(model, target)
 
 
 def _words(found: Agreement) -> str:

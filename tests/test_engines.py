@@ -1,0 +1,338 @@
+"""Every engine says the same; their files are made, verified, kept, damaged and refused."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge import export
+from edge.cli import main
+from edge.config import ModelSection
+from edge.depth import load_model, network_pixels
+from edge.engines import NAMES, chosen, folder_of, make_engine, remember
+from edge.errors import EngineError
+from edge.evaluation import agreement
+from edge.pictures import read_picture
+from edge.weights import STARTER, identify
+from tests import parity
+
+ROOT = Path(__file__).parents[1]
+FILED = tuple(name for name in NAMES if name != "torch")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A state directory in which the engine files of the starter weights were made."""
+    folder = tmp_path_factory.mktemp("engines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STATE_DIRECTORY", str(folder))
+        assert 0 == main(["export", "--weights", STARTER.name])
+    return folder
+
+
+@pytest.fixture
+def files(made, monkeypatch):
+    """The engine files, to be read."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(made))
+    (folder_of(info()).folder / "choices.json").unlink(missing_ok=True)
+    return folder_of(info())
+
+
+@pytest.fixture
+def own(made, tmp_path, monkeypatch):
+    """A copy of the engine files, to be changed."""
+    folder = tmp_path / "own"
+    subprocess.run(["cp", "-r", made, folder], check=True)
+    monkeypatch.setenv("STATE_DIRECTORY", str(folder))
+    return folder_of(info())
+
+
+def info():
+    return identify(STARTER.name)
+
+
+def section(**values):
+    return ModelSection(weights=STARTER.name, threads=1, **values)
+
+
+def python(script):
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=100
+    ).stdout.split()
+
+
+# ------------------------------------------------------------------------------------------- the contract of an engine
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_engine_says_what_the_plain_network_says(files, photos, name):
+    """At several sizes: float engines to 1e-4 of the range, int8 as far as the accuracy rule allows."""
+    plain, engine = make_engine("plain", section(), info()), make_engine(name, section(), info())
+    assert (name, 1) == (engine.name, engine.threads)
+    inputs = [network_pixels(read_picture(photos / photo)) for photo in ("stairs.jpg", "coffee.jpg", "selfie.jpg")]
+    inputs.append(np.ascontiguousarray(inputs[0].transpose(1, 0, 2)))
+    expected, results = [plain.run(pixels) for pixels in inputs], [engine.run(pixels) for pixels in inputs]
+    assert {np.dtype(np.float32)} == {result.dtype for result in results}
+    assert [pixels.shape[:2] for pixels in inputs] == [result.shape for result in results]
+    if name == "onnxruntime-int8":
+        assert agreement(results, expected).residual < 0.03  # these pictures are not all of those that it was made by
+    else:
+        for want, result in zip(expected, results, strict=True):
+            assert np.abs(want - result).max() <= 1e-4 * np.ptp(want)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_engine_keeps_its_hands_off_its_input_and_its_last_output(files, name):
+    """What was put in and what came out before stay as they are while the next frame is run."""
+    engine = make_engine(name, section(), info())
+    pixels = parity.picture(64, 96).astype(np.float32)
+    before = pixels.copy()
+    first = engine.run(pixels)
+    kept = first.copy()
+    engine.run(255 - pixels)
+    assert np.array_equal(before, pixels)
+    assert np.array_equal(kept, first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_processor_that_is_not_there_is_told_by_every_engine(files, name):
+    """model.cpus with a processor that this process can't have names it."""
+    with pytest.raises(EngineError, match=r"model\.cpus: \[1023\] can't be used"):
+        make_engine(name, section(cpus=(1023,)), info())
+
+
+@pytest.mark.parametrize(("name", "absent"), [("onnxruntime-int8", "torch"), ("torchscript", "timm")])
+def test_an_engine_does_not_load_what_it_does_not_need(files, name, absent):
+    """A daemon on ONNX Runtime never pays for torch, one on TorchScript never for timm."""
+    loaded = python(
+        "import sys, numpy as np\nfrom edge.config import ModelSection\nfrom edge.depth import load_model\n"
+        f"model = load_model(ModelSection(weights={STARTER.name!r}, engine={name!r}))\nmodel.warm_up(64, 64)\n"
+        "print(*(name for name in ('torch', 'timm', 'torchvision', 'onnx') if name in sys.modules))"
+    )
+    assert absent not in loaded
+    assert "onnx" not in loaded
+
+
+# ------------------------------------------------------------------------------------------------------------ the files
+
+
+def test_every_engine_file_is_accepted_and_described(files):
+    """The record holds each engine's verdict, its figures and the versions that made it."""
+    record = files.record()
+    assert set(FILED) == set(record.engines)
+    assert all(each.accepted for each in record.engines.values())
+    assert record.engines["onnxruntime"].residual < 1e-4
+    assert record.engines["onnxruntime-int8"].note
+    assert "photographs" == record.calibration
+    assert "torch" in record.made_by
+
+
+def test_int8_is_smaller(files):
+    """The int8 file has less than half the bytes of the float one."""
+    assert files.path("onnxruntime-int8").stat().st_size < 0.5 * files.path("onnxruntime").stat().st_size
+
+
+def test_what_is_there_is_not_made_again(files, capsys):
+    """A second export says so and touches nothing."""
+    before = files.path("onnxruntime").stat().st_mtime_ns
+    assert 0 == main(["export", "--weights", STARTER.name])
+    assert "is there already; --again" in capsys.readouterr().err
+    assert before == files.path("onnxruntime").stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("name", FILED)
+def test_an_engine_without_a_file_says_what_makes_one(name, capsys):
+    """Without engine files the error names the command; predict ends with it."""
+    with pytest.raises(EngineError, match=f"{name} has no file for these weights; run `edge-depth export`"):
+        make_engine(name, section(), info())
+
+
+@pytest.mark.parametrize("name", FILED)
+def test_a_changed_file_is_not_run(own, name):
+    """One flipped bit and the file is refused before anything reads it."""
+    path = own.path(name)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(EngineError, match="missing or damaged; run `edge-depth export --again`"):
+        make_engine(name, section(), info())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"revision": 1}', '{"revision": 1, "engines": {"torchscript": 3}}'])
+def test_a_damaged_record_is_told(own, text):
+    """Whatever stands in the record, the error names the file and the command that helps."""
+    (own.folder / "manifest.json").write_text(text)
+    with pytest.raises(EngineError, match=r"manifest\.json: .*run `edge-depth export --again`"):
+        own.path("onnxruntime")
+
+
+def test_a_record_of_another_revision_is_none(own):
+    """Files that were made in another way are not used."""
+    path = own.folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"revision": 0}))
+    assert own.record() is None
+
+
+def test_an_export_that_fails_leaves_what_was_there(own, monkeypatch):
+    """A full disk in the middle is told; the old files are whole and the unfinished ones gone."""
+
+    def full(self, target, rung):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edge.export.quantise.Quantiser.write", full)
+    with pytest.raises(EngineError, match="can't be written: No space left on device"):
+        export.export(section(), info(), few_samples(), "photographs", print, again=True)
+    assert own.path("onnxruntime-int8").exists()
+    assert [] == [path.name for path in own.folder.parent.iterdir() if path.name.startswith(".making")]
+
+
+def few_samples():
+    return export.samples_of([parity.picture(96, 128), parity.picture(128, 96)])
+
+
+def test_what_is_not_accurate_enough_is_refused(own, monkeypatch):
+    """With no error allowed nothing passes: the files are marked, not used, and torch is what is left."""
+    monkeypatch.setattr("edge.evaluation.scores._MOST_RESIDUAL", -1.0)
+    said = []
+    export.export(section(), info(), few_samples(), "photographs", said.append, again=True)
+    assert 3 == sum("refused: not accurate enough" in words for words in said)
+    assert 5 == sum("onnxruntime-int8: " in words for words in said[2:-1])  # every way to make it was tried
+    with pytest.raises(EngineError, match=r"onnxruntime-int8 was refused for these weights: delta1 .* --from-camera"):
+        make_engine("onnxruntime-int8", section(), info())
+    assert make_engine("onnxruntime-int8", section(), info(), refused=True)
+
+
+def test_int8_is_calibrated_with_ones_own_camera(own, tmp_path, photos, capsys):
+    """`--from-camera` watches the configured camera, here a folder, and the record says so."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"camera: {{source: {photos}, fps: 30}}\nmqtt: {{enabled: false}}\n")
+    assert 0 == main(["export", "--weights", STARTER.name, "--from-camera", str(config), "--seconds", "0.4"])
+    assert "camera" == own.record().calibration
+
+
+def test_too_few_pictures_are_told(files, tmp_path, capsys):
+    """An almost empty folder is no calibration."""
+    (tmp_path / "few").mkdir()
+    assert 65 == main(["export", "--weights", STARTER.name, "--pictures", str(tmp_path / "few")])
+    assert "0 pictures are too few to calibrate with; 6 are needed" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------ auto and bench
+
+
+def test_auto_measures_once_and_remembers(files, monkeypatch, caplog):
+    """The first time every engine that is there is measured; the fastest is kept, told, and taken from then on."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr("edge.export.contest._SECONDS", 0.2)
+    decided = export.settled(section(), (64, 64), lambda: True)
+    name = chosen(decided, info())
+    assert name in NAMES
+    assert f"engine {name} is the fastest here: onnxruntime-int8 " in caplog.text
+    monkeypatch.setattr("edge.export.contest.measured", None)  # a second measurement would fail
+    export.settled(section(), (64, 64), lambda: True)
+    assert name == load_model(section()).engine.name
+
+
+def test_auto_without_files_is_torch_and_says_what_is_faster(caplog):
+    """Nothing is measured, nothing made behind one's back; the log names the command."""
+    caplog.set_level("INFO")
+    assert "auto" == export.settled(section(), (64, 64), lambda: True).engine
+    assert "`edge-depth export` makes faster ones" in caplog.text
+    assert "torch" == load_model(section()).engine.name
+
+
+def test_auto_is_given_up_when_the_daemon_stops(files):
+    """A daemon that is stopped while it measures does not wait for it, and remembers nothing."""
+    answers = iter([True, False])
+    assert "auto" == export.settled(section(), (64, 64), lambda: next(answers)).engine
+    assert chosen(section(), info()) is None
+
+
+def test_the_choice_holds_for_the_conditions_that_it_was_made_under(files):
+    """Another number of threads is another question."""
+    remember(section(), info(), "onnxruntime")
+    assert "onnxruntime" == chosen(section(), info())
+    assert chosen(ModelSection(weights=STARTER.name, threads=2), info()) is None
+
+
+def test_a_remembered_engine_that_broke_is_replaced_by_torch(own, caplog):
+    """It is told why, once, and readings go on."""
+    remember(section(), info(), "onnxruntime")
+    own.path("onnxruntime").unlink()
+    assert "torch" == load_model(section()).engine.name
+    assert "engine onnxruntime, which was the fastest here, can't be used: " in caplog.text
+
+
+def measured_row(engine, median, accepted):
+    values = dict.fromkeys(export.Measured.__dataclass_fields__, 1.0)
+    return export.Measured(**values | {"engine": engine, "median_ms": median, "accepted": accepted, "size": (64, 64)})
+
+
+def test_the_fastest_is_the_fastest_that_is_accurate():
+    """Speed alone does not count; where nothing is accurate torch remains."""
+    rows = [measured_row("a", 1.0, False), measured_row("b", 3.0, True), measured_row("c", 2.0, True)]
+    assert "c" == export.fastest(rows)
+    assert "torch" == export.fastest(rows[:1])
+
+
+def test_bench_measures_each_engine_apart(files, capsys):
+    """One row an engine, thread number and size, with times, memory and agreement; the machine is described."""
+    arguments = ["bench", "--weights", STARTER.name, "--engines", "onnxruntime,onnxruntime-int8", "--seconds", "0.2"]
+    assert 0 == main([*arguments, "--threads", "1", "--sizes", "64,128", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    rows = document["rows"]
+    assert [("onnxruntime", 64), ("onnxruntime-int8", 64), ("onnxruntime", 128), ("onnxruntime-int8", 128)] == [
+        (row["engine"], row["size"][0]) for row in rows
+    ]
+    assert all(0 < row["median_ms"] <= row["p95_ms"] and row["rss_mb"] > 20 for row in rows)
+    assert all(row["accepted"] and row["delta1"] > 0.99 for row in rows)
+    assert document["machine"]["processors"] >= 1
+
+
+def test_bench_prints_a_table_and_a_row_for_the_readme(files, capsys):
+    """What can't be measured is left out by name; the row is Markdown."""
+    own_engine = ["bench", "--weights", STARTER.name, "--engines", "onnxruntime", "--seconds", "0.1", "--sizes", "64"]
+    assert 0 == main(own_engine)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("engine")
+    assert lines[1].startswith("onnxruntime ")
+    assert lines[-1].startswith("| ")
+    assert lines[-1].endswith(" MB |")
+
+
+def test_bench_without_anything_to_measure_fails(capsys):
+    """Without engine files there is nothing to say, and 70 says that."""
+    assert 70 == main(["bench", "--weights", STARTER.name, "--engines", "onnxruntime", "--seconds", "0.1"])
+    assert "no engine could be measured: " in capsys.readouterr().err
+
+
+def test_an_engine_that_dies_is_no_end(files, monkeypatch):
+    """A child that dies of an illegal instruction is a row left out, in words."""
+    monkeypatch.setattr(sys, "executable", str(ROOT / "tests" / "data" / "dies_of_sigill"))
+    (found,) = export.measured(section(), ["onnxruntime"], (64, 64), 0.1)
+    assert "died of SIGILL: this processor lacks an instruction" in found
+
+
+# ---------------------------------------------------------------------------------------------------- the accuracy rule
+
+
+@given(st.floats(0.01, 1000), st.floats(-1e4, 1e4), st.integers(0, 2**32 - 1))
+def test_agreement_does_not_see_scale_and_shift(scale, shift, seed):
+    """An output that differs by a > 0 and b agrees wholly; noise of a tenth of the range does not."""
+    reference = np.random.default_rng(seed).uniform(0, 1, (24, 32)).astype(np.float32)
+    same = agreement([scale * reference.astype(np.float64) + shift], [reference])
+    assert same.accepted
+    assert same.residual < 1e-5
+    noisy = agreement([reference + np.random.default_rng(seed + 1).normal(0, 0.1, reference.shape)], [reference])
+    assert not noisy.accepted
+
+
+def test_agreement_of_a_flat_reference_is_defined():
+    """Where the reference is the same everywhere, no number is divided by zero."""
+    flat = np.full((8, 8), 3.0, np.float32)
+    assert agreement([flat], [flat]).accepted
