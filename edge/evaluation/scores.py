@@ -20,6 +20,7 @@ from edge.scene.metres import Lens
 _DELTA1 = 1.25
 _LEAST_DELTA1 = 0.99
 _MOST_RESIDUAL = 0.02
+_FLAT = 1e-6  # a range that is a smaller part of the level is none in float32
 _RANGE_METRES = (0.5, 4.0)  # where distance errors count
 _SLACK_FRAMES = 2  # a trigger may come so many frames after its delay
 
@@ -110,8 +111,9 @@ def agreement(outputs: Sequence[Floats], references: Sequence[Floats]) -> Agreem
         coefficients, *_ = np.linalg.lstsq(columns, target, rcond=None)
         fitted = columns @ coefficients
         far, near = np.percentile(target, (2, 98))
-        span = max(near - far, np.finfo(np.float32).tiny)
-        residuals.append(np.abs(fitted - target) / max(np.ptp(target), np.finfo(np.float32).tiny))
+        least = _FLAT * float(np.abs(target).max()) + float(np.finfo(np.float32).tiny)
+        span = max(near - far, least)
+        residuals.append(np.abs(fitted - target) / max(np.ptp(target), least))
         a, b = (np.maximum((each - far) / span, 0) + 1 / 9 for each in (fitted, target))
         ratios.append(np.maximum(a / b, b / a))
     return Agreement(

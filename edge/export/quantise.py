@@ -4,6 +4,7 @@ The first layers see few channels with very different ranges, and in int8 they c
 least time; so they are the first to stay in float.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +48,27 @@ class Quantiser:
         """Write the model in int8: weights per channel, activations per tensor, minimum to maximum."""
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-        quantize_static(
-            self._model,
-            target,
-            _Reader(self._pictures),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=[node for node in self._nodes if any(part in node for part in rung.parts)],
-            calibration_cache_path=self._ranges,
-        )
+        # ONNX Runtime tells of every channel whose scale it mends, through the root logger
+        root = logging.getLogger()
+        root.addFilter(_nothing)
+        try:
+            quantize_static(
+                self._model,
+                target,
+                _Reader(self._pictures),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=[node for node in self._nodes if any(part in node for part in rung.parts)],
+                calibration_cache_path=self._ranges,
+            )
+        finally:
+            root.removeFilter(_nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
 
 
 class _Reader:
