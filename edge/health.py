@@ -79,6 +79,12 @@ def processor() -> str:
     return " ".join([platform.machine(), *sorted(found)])
 
 
+def has_int8_dot_product() -> bool:
+    """Return whether the processor multiplies and adds four int8 numbers in one step: VNNI on x86, dotprod on arm64."""
+    words = (_read(Path("/proc/cpuinfo")) or "").split()
+    return bool({"avx512_vnni", "avx_vnni", "asimddp"}.intersection(words))
+
+
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

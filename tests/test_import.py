@@ -195,7 +195,7 @@ def test_a_conversion_that_changes_the_output_is_refused(official, carried, monk
     def lossy(arrays):
         return weights.halves(arrays | {"scratch.layer1_rn.weight": 0 * arrays["scratch.layer1_rn.weight"]})
 
-    monkeypatch.setattr(export, "halves", lossy)
+    monkeypatch.setattr(export.checkpoint, "halves", lossy)
     assert 78 == main(["weights", "import", str(carried)])
     assert "of the range; 2% is allowed" in capsys.readouterr().err
     assert [] == list((state_directory / "weights").iterdir())

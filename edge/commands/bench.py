@@ -70,6 +70,8 @@ def main(args: argparse.Namespace) -> int:
         document = {"machine": machine, "weights": info.name, "sha256": info.sha256, "left_out": left_out}
         print(json.dumps(document | {"rows": [asdict(row) for row in rows]}, indent=1))
         return 0
+    if not machine["int8_dot_product"]:
+        print("this processor has no int8 dot product: int8 gains little here")
     for name, reason in left_out.items():
         print(f"{name}: left out: {reason}")
     print(f"\nFor README's table of machines:\n{_row(machine, info.name, rows)}")
@@ -138,6 +140,7 @@ def _machine() -> dict[str, Any]:
         "name": health.machine_name(),
         "processor": health.processor(),
         "processors": len(os.sched_getaffinity(0)),
+        "int8_dot_product": health.has_int8_dot_product(),
         "system": platform.platform(),
         "python": platform.python_version(),
     }
