@@ -3,6 +3,8 @@
 Every message says what is wrong, the value, what is allowed and where.
 """
 
+from typing import Literal
+
 
 class EdgeError(Exception):
     """Base of all errors raised on purpose; `exit_code` is the process's exit status."""
@@ -27,9 +29,13 @@ class WeightsError(EdgeError, RuntimeError):
 
 
 class PictureError(EdgeError, ValueError):
-    """A picture can't be read, or can't be used."""
+    """A picture can't be read, or can't be used; `fault` says whether for its size, its kind or some damage."""
 
     exit_code = 65
+
+    def __init__(self, message: str, fault: Literal["size", "kind", "damage"] = "damage") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class CameraError(EdgeError, OSError):

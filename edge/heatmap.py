@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.config import HeatmapSection
-from edge.records import Bytes, DepthMap, Floats, Polygon, Scene
+from edge.records import Bytes, DepthMap, Floats, Frame, Polygon, Scene
 
 _COLORMAPS = {
     "inferno": cv2.COLORMAP_INFERNO,
@@ -62,8 +62,7 @@ def _picture(
     scale: str,
     with_picture: bool,
 ) -> Bytes:
-    height, width = depth.frame.pixels.shape[:2]
-    size = (section.width, max(1, round(section.width * height / width)))
+    size = _size(depth.frame, section)
     smooth = cv2.resize(normalise(values, *ends), size, interpolation=cv2.INTER_LINEAR)
     picture = colour(np.asarray(smooth, np.float32), section.colormap)
     if with_picture:
@@ -72,6 +71,17 @@ def _picture(
     if not section.legend:
         return picture
     return np.vstack([picture, _legend(section, max(_LEGEND_LEAST_PX, round(size[1] * _LEGEND_SHARE)), depth, scale)])
+
+
+def render_picture(frame: Frame, section: HeatmapSection) -> Bytes:
+    """Return the camera's picture in the size of the heatmap, uint8 (H, W, 3) RGB."""
+    return np.asarray(cv2.resize(frame.pixels, _size(frame, section), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _size(frame: Frame, section: HeatmapSection) -> tuple[int, int]:
+    """Return width and height of what is rendered, in the aspect of the frame."""
+    height, width = frame.pixels.shape[:2]
+    return section.width, max(1, round(section.width * height / width))
 
 
 def render_snapshot(
@@ -83,8 +93,7 @@ def render_snapshot(
     camera's picture lies under it only `with_picture`.
     """
     picture = _render(scene, section, with_picture=with_picture)
-    height, width = scene.depth.frame.pixels.shape[:2]
-    size = np.array((section.width, max(1, round(section.width * height / width))))
+    size = np.array(_size(scene.depth.frame, section))
     for name, polygon in zones.items():
         corners = np.round(np.array(polygon) * size).astype(np.int32)
         cv2.polylines(picture, [corners], True, _ZONE_INK, 1, cv2.LINE_AA)

@@ -5,14 +5,16 @@ The rules are those of its MQTT integration (home-assistant.io/integrations/mqtt
 component takes over `availability` from the root unless it has its own; 2026.2 does not hand down `qos`.
 """
 
+import ipaddress
 import json
 import math
+import socket
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from edge import __version__
-from edge.config import Config, HeatmapSection, TriggerSection, near_option, options
+from edge.config import Config, HeatmapSection, TriggerSection, near_option, options, split_address
 from edge.records import EventType, Message
 from edge.topics import Topics
 
@@ -128,10 +130,7 @@ def _single_topic(config: Config, topics: Topics, entity: _Entity) -> str:
 
 
 def _shared(config: Config, topics: Topics, machine: str) -> dict[str, Any]:
-    """Return what all entities have in common.
-
-    There is no configuration_url: the page listens on a loopback address, which means another machine in every browser.
-    """
+    """Return what all entities have in common."""
     return {
         "device": {
             "identifiers": [_node(topics)],
@@ -140,6 +139,7 @@ def _shared(config: Config, topics: Topics, machine: str) -> dict[str, Any]:
             "model": "Depth camera",
             "hw_version": machine,
             "sw_version": __version__,
+            **_page(config),
         },
         "origin": {"name": "edge-depth", "sw_version": __version__},
         "availability": [
@@ -149,6 +149,18 @@ def _shared(config: Config, topics: Topics, machine: str) -> dict[str, Any]:
         ],
         "availability_mode": "all",
     }
+
+
+def _page(config: Config) -> dict[str, str]:
+    """Return where the page is, if others can reach it: a loopback address means another machine in every browser."""
+    if config.web.listen is None or config.web.is_loopback:
+        return {}
+    host, port = split_address(config.web.listen)
+    if ipaddress.ip_address(host).is_unspecified:
+        host = config.web.names[0] if config.web.names else f"{socket.gethostname().split('.')[0]}.local"
+    return (
+        {"configuration_url": f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"} if port else {}
+    )
 
 
 def _components(entities: Iterable[_Entity], topics: Topics, before: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 import re
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,9 @@ _MAX_BYTES = 256 * 2**20
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_END = 0xD9
+_JPEG_SCAN = 0xDA
+_MAX_SCANS = 100  # a progressive JPEG has about ten; each of them costs a pass over all pixels
+_LEAST_SIDE_PX = 32  # the network's coarsest cell: in less than that there is no depth to see
 
 
 def read_picture(source: str | Path | bytes) -> Bytes:
@@ -31,15 +35,78 @@ def read_picture(source: str | Path | bytes) -> Bytes:
     """
     name = "the picture" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read(Path(source))
+    header = _judged(data, name)
+    _check_pixels(header, name, MAX_PIXELS)
+    return _decode(data, name)
+
+
+def judge_upload(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """Return the width and height of a picture that somebody sent, by its header; nothing is decoded.
+
+    Stricter than `read_picture`: JPEG, PNG and WebP alone, and nothing may follow the picture's end, where a second
+    file of another kind would hide.
+
+    Raises:
+        PictureError: it is not taken; its `fault` says of which kind that is.
+    """
+    header = _judged(data, "the picture")
+    if header.kind == "BMP":
+        raise PictureError("the picture: must be JPEG, PNG or WebP, not BMP", "kind")
+    _check_pixels(header, "the picture", max_pixels)
+    if min(header.width, header.height) < _LEAST_SIDE_PX:
+        least = f"depth needs {_LEAST_SIDE_PX} x {_LEAST_SIDE_PX} at least"
+        raise PictureError(f"the picture: has {header.width} x {header.height} pixels; {least}", "size")
+    if data[header.end :].strip(b"\0"):  # some cameras fill up with zeros
+        rest = len(data) - header.end
+        raise PictureError(f"the picture: is followed by {rest} bytes of something else; save it again without them")
+    return header.width, header.height
+
+
+def decode_upload(data: bytes, size: tuple[int, int], side: int) -> Bytes:
+    """Decode a picture that `judge_upload` has taken to uint8 (H, W, 3) RGB, upright, its longer side `side` at most.
+
+    `size` is what that returned. A JPEG is shrunk while it is decoded, which takes a fraction of time and memory.
+
+    Raises:
+        PictureError: it is damaged.
+    """
+    import cv2
+
+    times = max(size) // side
+    flags = (cv2.IMREAD_REDUCED_COLOR_8, 8), (cv2.IMREAD_REDUCED_COLOR_4, 4), (cv2.IMREAD_REDUCED_COLOR_2, 2)
+    pixels = _decode(data, "the picture", next((flag for flag, least in flags if times >= least), cv2.IMREAD_COLOR))
+    height, width = pixels.shape[:2]
+    scale = side / max(width, height)
+    if scale >= 1:
+        return pixels
+    smaller = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class _Header(NamedTuple):
+    """What a picture's file states; `end` is where the picture ends in it."""
+
+    kind: str
+    width: int
+    height: int
+    end: int
+
+
+def _judged(data: bytes, name: str) -> _Header:
     try:
-        width, height = _size(data)
+        return _header(data)
     except struct.error as error:
         raise PictureError(f"{name}: is cut short: it ends within its header") from error
+    except _OtherKind as error:
+        raise PictureError(f"{name}: {error}", "kind") from error
     except ValueError as error:
         raise PictureError(f"{name}: {error}") from error
-    if not 0 < width * height <= MAX_PIXELS:
-        raise PictureError(f"{name}: has {width} x {height} pixels; allowed are 1..{MAX_PIXELS} in all")
-    return _decode(data, name)
+
+
+def _check_pixels(header: _Header, name: str, most: int) -> None:
+    if not 0 < header.width * header.height <= most:
+        pixels = f"{header.width} x {header.height} pixels"
+        raise PictureError(f"{name}: has {pixels}; allowed are 1..{most} in all", "size")
 
 
 def _read(path: Path) -> bytes:
@@ -55,11 +122,12 @@ def _read(path: Path) -> bytes:
         raise PictureError(f"{path}: can't be read: {error.strerror or error}") from error
 
 
-def _decode(data: bytes, name: str) -> Bytes:
+def _decode(data: bytes, name: str, flags: int = 1) -> Bytes:
+    """Return uint8 (H, W, 3) RGB; `flags` are OpenCV's, IMREAD_COLOR by default."""
     import cv2
 
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise PictureError(f"{name}: can't be decoded: {error.err}") from error
     if pixels is None:
@@ -67,41 +135,61 @@ def _decode(data: bytes, name: str) -> Bytes:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels), np.uint8)
 
 
-def _size(data: bytes) -> tuple[int, int]:
-    """Return the width and the height that the header states.
+class _OtherKind(ValueError):
+    """It is no picture of a kind that is read here."""
+
+
+def _header(data: bytes) -> _Header:
+    """Return what the header states.
 
     Raises:
         ValueError: with the reason, as the end of a sentence.
         struct.error: the data end within the header.
     """
     if data.startswith(b"\xff\xd8"):
-        return _jpeg_size(data)
+        return _jpeg(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
         width, height = struct.unpack_from(">II", data, 16)
-        return width, height
+        return _Header("PNG", width, height, _png_end(data))
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return _webp_size(data)
+        (size,) = struct.unpack_from("<I", data, 4)
+        return _Header("WebP", *_webp_size(data), size + 8)
     if data.startswith(b"BM"):
-        return _bmp_size(data)
-    raise ValueError("is not a JPEG, PNG, WebP or BMP picture")
+        return _Header("BMP", *_bmp_size(data), len(data))
+    raise _OtherKind("is not a JPEG, PNG, WebP or BMP picture")
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
+def _jpeg(data: bytes) -> _Header:
     """Walk through the markers to the end of the image.
 
     OpenCV 4 decodes a JPEG that is cut short without a word and fills the rest with grey, hence the walk to the very
     end. A search for the last end marker would not do: a thumbnail in the header has one of its own.
     """
-    width = height = 0
+    width = height = scans = 0
     position = 2
     while found := _JPEG_MARKER.search(data, position):
         marker, position = found[1][0], found.end()
         if marker == _JPEG_END:
-            return width, height
+            return _Header("JPEG", width, height, position)
         if marker in _JPEG_FRAMES:
+            if width or height:
+                raise ValueError("is damaged: a JPEG that states its size twice")
             height, width = struct.unpack_from(">HH", data, position + 3)
+        if marker == _JPEG_SCAN and (scans := scans + 1) > _MAX_SCANS:
+            raise ValueError(f"has more than {_MAX_SCANS} scans; save it anew")
         position += struct.unpack_from(">H", data, position)[0]
     raise ValueError("is cut short: a JPEG without its end marker; copy it again")
+
+
+def _png_end(data: bytes) -> int:
+    """Walk through the chunks to the end of the last one."""
+    position = 8
+    while True:
+        length: int
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += length + 12
+        if kind == b"IEND":
+            return position
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -115,7 +203,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
         return width & 0x3FFF, height & 0x3FFF
-    raise ValueError("is not a WebP picture that can be read")
+    raise _OtherKind("is not a WebP picture that can be read")
 
 
 def _bmp_size(data: bytes) -> tuple[int, int]:

@@ -63,6 +63,10 @@ class ReferenceStore:
         """
         return self._file.is_due(now) and self._file.write(lambda: _encode(values), now)
 
+    def forget(self) -> None:
+        """Delete what was saved: it shows what is not to be seen any more."""
+        self._file.delete()
+
 
 class _JsonStore(Generic[T]):
     """{name: value} of one camera, in `<kind>-<camera>.json`, written when it has changed.
@@ -82,18 +86,21 @@ class _JsonStore(Generic[T]):
         self._written = self._file.read(self._decode) or {}
         return dict(self._written)
 
-    def save(self, values: Mapping[str, T], now: float) -> bool:
+    def save(self, values: Mapping[str, T], now: float, *, at_once: bool = False) -> bool:
         """Write `values` if they have changed and return true; return false where they have not, or it failed.
 
-        A change within ten seconds of the last attempt is written by a later call; `now` is in monotonic seconds.
+        A change within ten seconds of the last attempt is written by a later call, unless `at_once`; `now` is in
+        monotonic seconds.
         """
-        if values == self._written or not self._file.is_due(now):
+        if values == self._written or not (at_once or self._file.is_due(now)):
             return False
-        document = {"schema": SCHEMA, self._kind: dict(values)}
-        if not self._file.write(lambda: json.dumps(document).encode(), now):
+        if not self._file.write(lambda: self._encode(values), now):
             return False
         self._written = dict(values)
         return True
+
+    def _encode(self, values: Mapping[str, T]) -> bytes:
+        return json.dumps({"schema": SCHEMA, self._kind: dict(values)}).encode()
 
     def _decode(self, data: bytes) -> dict[str, T]:
         """Return the values of a file.
@@ -117,10 +124,22 @@ class TriggerStore(_JsonStore[bool]):
 
 
 class OverlayStore(_JsonStore[dict[str, Any]]):
-    """What was set of one camera's configuration: {key: {"value": what was set, "file": what the file had}}."""
+    """What was set of one camera's configuration: {key: {"value": what was set, "file": what the file had}}.
+
+    Beside it lies a backup of the same form: what was set before the last change that asked for one.
+    """
 
     def __init__(self, directory: Path, camera: str) -> None:
         super().__init__(directory, "overlay", camera, _is_change, "a value and the file's each")
+        self._backup = _File(directory / f"overlay-{camera}.json.backup", 0.0)
+
+    def back_up(self, values: Mapping[str, dict[str, Any]], now: float) -> bool:
+        """Replace the backup by `values`; return whether that worked."""
+        return self._backup.write(lambda: self._encode(values), now)
+
+    def backup(self) -> dict[str, dict[str, Any]] | None:
+        """Return the backup, null where there is none."""
+        return self._backup.read(self._decode)
 
 
 def _is_change(value: object) -> bool:
@@ -182,6 +201,13 @@ class _File:
             logger.warning("%s: %s; starting without it; can't rename it: %s", self._path, problem, error.strerror)
         else:
             logger.warning("%s: %s; starting without it; it is now %s", self._path, problem, aside.name)
+
+    def delete(self) -> None:
+        """Let there be no such file."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("%s: can't be deleted: %s; delete it by hand", self._path, error.strerror)
 
     def write(self, encode: Callable[[], bytes], now: float) -> bool:
         """Replace the file by what `encode` returns; where that fails or raises ValueError return false."""

@@ -12,7 +12,7 @@ from typing import Literal
 from edge.config import TriggerSection
 from edge.records import Region, Scene, TriggerState
 
-_Event = Literal["near", "between", "clear", "frozen"]
+Event = Literal["near", "between", "clear", "frozen"]
 _State = Literal["unknown", "off", "rising", "on", "falling"]
 
 _GAP_SECONDS = 2.0  # a gap no longer than this is always counted
@@ -20,7 +20,7 @@ _GAP_FACTOR = 3.0  # nor is one that is no more than so many times as long as us
 _GAPS = 5  # what is usual: the median of so many gaps, which two losses of the camera in a row do not move
 
 # Delays apart: `rising` and `falling` end when they have been held for long enough. "frozen" stays where it is.
-_NEXT: Mapping[_State, Mapping[_Event, _State]] = {
+_NEXT: Mapping[_State, Mapping[Event, _State]] = {
     "unknown": {"near": "rising", "between": "off", "clear": "off"},
     "off": {"near": "rising", "between": "off", "clear": "off"},
     "rising": {"near": "rising", "between": "off", "clear": "off"},
@@ -100,13 +100,13 @@ class _Machine:
     def update(self, scene: Scene, elapsed: float) -> TriggerState:
         """Return the state after a scene; `elapsed` is what counts of the seconds since the scene before."""
         before = self.on
-        event, level, reason = _compare(self._section, scene)
+        event, level, reason = compare(self._section, scene)
         if event != "frozen":
             self._step(event, 0.0 if self._was_frozen else elapsed)
         self._was_frozen = event == "frozen"
         return TriggerState(name=self.name, on=self.on, level=level, changed=self.on != before, reason=reason)
 
-    def _step(self, event: _Event, elapsed: float) -> None:
+    def _step(self, event: Event, elapsed: float) -> None:
         state = _NEXT[self._state][event]
         if state == self._state:
             self._frames += 1
@@ -121,7 +121,7 @@ class _Machine:
             self._state = "off"
 
 
-def _compare(section: TriggerSection, scene: Scene) -> tuple[_Event, float | None, str | None]:
+def compare(section: TriggerSection, scene: Scene) -> tuple[Event, float | None, str | None]:
     """Return what a scene says to a trigger, the level that was compared, and why it is frozen."""
     if scene.state != "tracking" or scene.aligned is None:  # a frame that is held for a moment has no aligned map
         return "frozen", None, scene.reason or f"the scene is {scene.state}: there is no reading"
@@ -131,7 +131,7 @@ def _compare(section: TriggerSection, scene: Scene) -> tuple[_Event, float | Non
     return _compare_metres(section, regions) if section.measure == "metres" else _compare_nearness(section, regions)
 
 
-def _compare_metres(section: TriggerSection, regions: list[Region]) -> tuple[_Event, float | None, str | None]:
+def _compare_metres(section: TriggerSection, regions: list[Region]) -> tuple[Event, float | None, str | None]:
     """Compare the least distance; what is too far to be told is clear, and so is an empty zone.
 
     A region without a distance leaves open whether it is near: frozen, unless another is near without doubt.
@@ -145,7 +145,7 @@ def _compare_metres(section: TriggerSection, regions: list[Region]) -> tuple[_Ev
     return "between" if least is not None and least < section.clear_level else "clear", least, None
 
 
-def _compare_nearness(section: TriggerSection, regions: list[Region]) -> tuple[_Event, float | None, str | None]:
+def _compare_nearness(section: TriggerSection, regions: list[Region]) -> tuple[Event, float | None, str | None]:
     """Compare the greatest nearness; an empty zone is clear."""
     most = max((region.nearness for region in regions), default=-math.inf)
     level = None if most == -math.inf else most

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from edge.web import Board, WebServer
+from edge.web import WebServer
 from tests.broker import Mosquitto
+from tests.browser import chromium, screen, visit  # noqa: F401 - fixtures
+from tests.page_rig import MadeBoard, serving
 
 # These machines are noisy: no test may depend on how long an example takes.
 settings.register_profile("unhurried", deadline=None)
@@ -29,12 +31,16 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 @pytest.fixture
-def server(board: Board) -> Iterator[WebServer]:
-    """A server, on a free port, of the page of the test's own `board`."""
-    running = WebServer("127.0.0.1:0", board)
-    running.start()
-    yield running
-    running.stop()
+def board() -> MadeBoard:
+    """A board with a live reading."""
+    return MadeBoard()
+
+
+@pytest.fixture
+def server(board: MadeBoard) -> Iterator[WebServer]:
+    """A server, on a free port, of the page of the test's own `board`; nothing can be set up on it."""
+    with serving(board) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,8 @@ def test_examples_of_the_shipped_file_are_valid():
     text = uncommented(SHIPPED.read_text())
     config = parse(text.encode(), "examples")
     assert [f"{s}.{k}" for s, part in config if isinstance(part, Section) for k, v in part if v is None] == [
-        "mqtt.password"
+        "mqtt.password",
+        "web.token",
     ]
     assert len(config.zones) == 2
     assert len(config.camera.privacy_masks) == 1
@@ -158,7 +159,19 @@ REFUSED = {
     "mqtt: {tls: {key: k}}": ("c.yaml:1: mqtt.tls.key: needs cert too, the certificate that the key belongs to"),
     "mqtt: {tls: {certs: k}}": "c.yaml:1: mqtt.tls.certs: unknown key; did you mean 'cert'?",
     "heatmap:\n\n  widht: 3": "c.yaml:3: heatmap.widht: unknown key; did you mean 'width'?",
-    "web: {address: x}": "c.yaml:1: web.address: unknown key; known here: listen",
+    "web: {address: x}": (
+        "c.yaml:1: web.address: unknown key; known here: token, token_file, listen, names, upload_bytes, upload_pixels"
+    ),
+    "web: {token: short}": (
+        "c.yaml:1: web.token: must have 16 to 200 plain characters without spaces; `openssl rand -hex 16` makes some"
+    ),
+    "web: {token: 0123456789abcdef, token_file: f}": (
+        "c.yaml:1: web.token_file: stands beside token; keep one of the two"
+    ),
+    "web: {names: [http://pi]}": (
+        "c.yaml:1: web.names.0: must be a host name alone in small letters, such as pi.fritz.box; the port is that of"
+        " listen, not 'http://pi'"
+    ),
     f"zones: [{{name: a, polygon: {TRIANGLE}, poligon: []}}]": (
         "c.yaml:1: zones.0.poligon: unknown key; did you mean 'polygon'?"
     ),
@@ -250,11 +263,8 @@ def test_page_listens_on_loopback(listen):
 @pytest.mark.parametrize(
     ("listen", "words"),
     [
-        ("0.0.0.0:8080", "loopback"),
-        ("[::]:8080", "loopback"),
-        ("192.168.1.5:8080", "loopback"),
-        ("raspberrypi:8080", "loopback"),
-        ("localhost.example.org:8080", "loopback"),
+        ("raspberrypi:8080", "an address of this machine"),
+        ("localhost.example.org:8080", "an address of this machine"),
         ("127.0.0.1", "host:port"),
         ("127.0.0.1:99999", "0..65535"),
         ("::1:8080", "host:port"),
@@ -262,12 +272,21 @@ def test_page_listens_on_loopback(listen):
         ("http://127.0.0.1:8080", "host:port"),
     ],
 )
-def test_page_listens_nowhere_else(listen, words):
-    """Any other address for the page is refused, with what is allowed and the value."""
+def test_page_listens_at_an_address(listen, words):
+    """Anything else is refused, with what is allowed and the value."""
     (problem,) = problems(f"web: {{listen: '{listen}'}}")
     assert problem.startswith("c.yaml:1: web.listen: must be ")
     assert words in problem
     assert problem.endswith(f"not '{listen}'")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "192.168.1.5:8080"])
+def test_page_listens_elsewhere_with_a_token_alone(listen):
+    """Whom others can reach needs a token, in the configuration or in a file."""
+    (problem,) = problems(f"web: {{listen: '{listen}'}}")
+    assert problem.startswith("c.yaml:1: web.listen: needs web.token too")
+    for token in ("token: 0123456789abcdef", "token_file: f"):
+        assert not parse(f"web: {{listen: '{listen}', {token}}}".encode(), "c.yaml").web.is_loopback
 
 
 def test_split_address():
@@ -392,8 +411,9 @@ def test_environment_is_not_expanded_twice(monkeypatch):
 def test_dump_masks_secrets_and_reads_back():
     """The printed configuration holds all values but the secrets."""
     text = "camera: {source: 'rtsp://me:hunter2@cam:554/live'}\nmqtt: {username: me, password: hunter2}"
-    printed = dump(parse(text.encode(), "c.yaml"))
+    printed = dump(parse(f"{text}\nweb: {{token: hunter2-hunter2-hunter2}}".encode(), "c.yaml"))
     assert "hunter2" not in printed
+    assert yaml.safe_load(printed)["web"]["token"] == MASKED
     assert f"rtsp://{MASKED}@cam:554/live" in printed
     assert yaml.safe_load(printed)["mqtt"]["password"] == MASKED
     assert Config() == parse(dump(Config()).encode(), "printed")
@@ -420,6 +440,9 @@ def test_dump_masks_secrets_and_reads_back():
         "camera: {source: [rtsp://u:hunter2@cam/]}",
         "camera: {flip: rtsp://u:hunter2@cam/}",
         "camera: {flip: 'http://cam/?user=u&password=hunter2'}",
+        "web: {token: hunter2}",
+        "web: {token: [hunter2]}",
+        "web: {token: ' hunter2-hunter2-hunter2 '}",
     ],
 )  # fmt: skip
 def test_messages_hold_no_secret(text, monkeypatch):

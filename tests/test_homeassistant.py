@@ -5,6 +5,7 @@ The rules were read in its source (homeassistant/components/mqtt, 2026.2), and a
 
 import json
 import re
+import socket
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -16,7 +17,7 @@ from paho.mqtt import publish
 
 from edge.cli import main
 from edge.commands import discovery as command
-from edge.config import Config, HeatmapSection, load, options
+from edge.config import Config, HeatmapSection, WebSection, load, options
 from edge.control import Request, parse
 from edge.homeassistant import EVENT_TYPES, announced, discovery, removal
 from edge.messages import health_message
@@ -170,6 +171,26 @@ def test_names_never_collide():
     messages = tell(make_config(zones=names, triggers=names))
     ids = [values["unique_id"] for values in entities(messages).values()]
     assert len(ids) == len(set(ids)) == len(ALL) + 3 * (len(names) - 1)
+
+
+@pytest.mark.parametrize(
+    ("web", "url"),
+    [
+        ({}, None),
+        ({"listen": "127.0.0.1:8080"}, None),
+        ({"listen": "192.168.1.5:8080"}, "http://192.168.1.5:8080/"),
+        ({"listen": "[fd00::5]:8080"}, "http://[fd00::5]:8080/"),
+        ({"listen": "0.0.0.0:8080", "names": ("pi.lan",)}, "http://pi.lan:8080/"),
+        ({"listen": "0.0.0.0:8080"}, f"http://{socket.gethostname().split('.')[0]}.local:8080/"),
+        ({"listen": "0.0.0.0:0"}, None),
+    ],
+)
+def test_the_page_is_told_where_others_can_reach_it(web, url):
+    """The device's page opens it; a loopback address would mean another machine in every browser."""
+    web = WebSection.model_validate({"token": "0123456789abcdef", **web})
+    config = make_config().model_copy(update={"web": web})
+    (message,) = discovery(config, TOPICS, calibrated=False, machine="x")
+    assert url == json.loads(message.payload)["device"].get("configuration_url")
 
 
 @pytest.mark.parametrize("form", ["device", "single"])

@@ -80,6 +80,7 @@ RULES = {
     "flask": rule("edge.web"),
     "werkzeug": rule("edge.web"),
     "waitress": rule("edge.web"),
+    "prometheus_client": rule("edge.web"),
     "cv2": rule(
         *(front for front, layer in LAYERS.items() if 2 <= layer <= 6),
         lazily=("edge.cli", "edge.commands", "edge.config"),

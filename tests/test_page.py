@@ -1,172 +1,31 @@
 """The page in a real Chromium: what a person sees, in every state of the daemon."""
 
-import json
-import shutil
-import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.common.keys import Keys
 
-from edge import heatmap
-from edge.config import HeatmapSection
-from edge.messages import state_json
-from edge.records import DepthMap, Frame, Reading, Region, Scene, ZoneScene
-from edge.web import WebServer
+from edge.records import TriggerState, ZoneScene
+from tests.browser import all_of, errors, find, keep, requests, says, serious, shown, text, until
+from tests.page_rig import INFO, NEAR, STARTER, ZONES, MadeBoard, Works, serving
 
-CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 NONE = "\N{EN DASH}"
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-]
-NEAR = Region(
-    nearness=0.82, box=(0.3, 0.2, 0.6, 0.9), centroid=(0.45, 0.6), area=0.12, zones=("door",), bearing_deg=-12
-)
-STARTER = {"name": "starter-seed", "note": "starter weights: a small network; small things are blurred"}
-ZONES = (
-    ZoneScene(name="door", occupied=True, nearness=0.82, coverage=0.41, surface=0.9),
-    ZoneScene(name="window", occupied=False, coverage=0.0, surface=0.3),
-)
-
-
-def made_depth(sequence):
-    """Return an invented room: a floor that comes nearer downwards, and something round in front of it."""
-    y, x = np.mgrid[0:1:192j, 0:1:256j]
-    depth = 0.15 + 0.75 * np.clip(y - 0.35, 0, 1) + 0.1 * np.abs(x - 0.5)
-    depth[(x - 0.45) ** 2 + ((y - 0.58) * 0.6) ** 2 < 0.02] = 1.1
-    frame = Frame(
-        sequence=sequence,
-        captured_at=time.monotonic(),
-        wall_time=datetime.now(UTC),
-        pixels=np.zeros((480, 640, 3), np.uint8),
-    )
-    return DepthMap(frame=frame, inverse_depth=depth.astype(np.float32), inference_seconds=0.11, weights="starter-seed")
-
-
-class FakeBoard:
-    """A board that shows what a test writes on it; begins with a live reading."""
-
-    def __init__(self):
-        self.sequence = self.asked = 0
-        self.latest_info = {
-            "name": "Front door",
-            "version": "0.1.0",
-            "weights": {"name": "midas_v21_small_256", "note": ""},
-            "engine": "torch",
-            "threads": 4,
-        }
-        self.latest_health = {
-            "fps": 4.6,
-            "inference_ms": {"p50": 112.3, "p95": 120.0},
-            "temperature_c": 61.2,
-            "throttled": False,
-            "mqtt_connected": True,
-            "camera": "online",
-        }
-        self.latest_heatmap = None
-        self.latest_state = None
-        self.write(regions=(NEAR,), zones=ZONES)
-
-    def write(self, state="tracking", quality=0.93, **scene):
-        """Show a new reading of a scene, and its heatmap."""
-        self.sequence += 1
-        depth = made_depth(self.sequence)
-        scene = Scene(depth=depth, state=state, quality=quality, aligned=depth.inverse_depth, surface=0.9, **scene)
-        self.latest_state = state_json(Reading(scene=scene, latency_seconds=0.131, dropped=2))
-        self.latest_heatmap = self.sequence, heatmap.encode_jpeg(heatmap.render(scene, HeatmapSection(width=768)), 80)
-
-    def state(self):
-        self.asked += 1
-        return self.latest_state
-
-    def info(self):
-        return self.latest_info
-
-    def health(self):
-        return self.latest_health
-
-    def heatmap(self):
-        return self.latest_heatmap
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    """A browser with an empty profile."""
-    options = webdriver.ChromeOptions()
-    assert CHROMIUM, "these tests need chromium: run scripts/test"
-    assert CHROMEDRIVER, "these tests need chromedriver: run scripts/test"
-    options.binary_location = CHROMIUM
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(CHROMEDRIVER))
-    driver.set_page_load_timeout(30)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture
-def board():
-    """A board with a live reading."""
-    return FakeBoard()
+def works(tmp_path):
+    """What is set up."""
+    return Works(tmp_path)
 
 
 @pytest.fixture
-def visit(chromium, server):
-    """A function that opens the page in the browser and returns the browser."""
-
-    def open_page():
-        chromium.get_log("browser"), chromium.get_log("performance")  # reading empties them
-        chromium.get(server.url)
-        return chromium
-
-    yield open_page
-    chromium.get("about:blank")
-
-
-def text(page, element):
-    """Return what a person reads in the element of that id."""
-    return page.find_element(By.ID, element).text
-
-
-def shown(page, element):
-    """Return whether a person sees the element of that id."""
-    return page.find_element(By.ID, element).is_displayed()
-
-
-def until(page, condition):
-    """Wait until a condition holds; 20 s are allowed."""
-    return WebDriverWait(page, 20, 0.05, ignored_exceptions=[Exception]).until(lambda _: condition())
-
-
-def says(page, element, words):
-    """Wait until the element of that id says `words`."""
-    until(page, lambda: words in text(page, element))
-    return True
-
-
-def errors(page):
-    """Return what the browser complained about since the page was opened."""
-    return [entry["message"] for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-
-
-def requests(page):
-    """Return the addresses that the page has asked for since it was opened."""
-    messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
-    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+def server(board, works):
+    """The page of the test's own board."""
+    with serving(board, counter=works) as running:
+        yield running
 
 
 def rows(page):
@@ -174,12 +33,8 @@ def rows(page):
     return [row.text for row in page.find_elements(By.CSS_SELECTOR, "#zones tr")]
 
 
-def polled(page, times):
-    """Return what the page asks for while it asks for the reading `times` more times."""
-    asked = []
-    page.get_log("performance")
-    until(page, lambda: asked.extend(requests(page)) or sum("/api/state" in url for url in asked) >= times)
-    return asked
+def width_of_picture(page):
+    return page.execute_script("return document.getElementById('picture').naturalWidth")
 
 
 def test_reading_is_shown(visit):
@@ -201,7 +56,7 @@ def test_reading_is_shown(visit):
         "0.1.0",
     ):
         assert words in daemon
-    until(page, lambda: page.execute_script("return document.getElementById('heatmap').naturalWidth") == 768)
+    until(page, lambda: width_of_picture(page) == 640 and shown(page, "picture"))
     assert not shown(page, "notice")
     assert not shown(page, "progress")
     assert page.title == "Front door · edge-depth"
@@ -209,7 +64,7 @@ def test_reading_is_shown(visit):
 
 def test_page_says_what_readings_are(visit):
     """The page says that readings are relative and that nothing is recognised."""
-    about = visit().find_element(By.CLASS_NAME, "about").text
+    about = visit().find_element(By.TAG_NAME, "footer").text
     assert "relative until the camera is calibrated" in about
     assert "no detector runs" in about
 
@@ -232,14 +87,44 @@ def test_metres_are_shown(visit, board):
     assert says(browser, "nearest-note", "± 0.05 m. Coming nearer at 0.8 m/s.")
 
 
-def test_heatmap_is_fetched_when_it_changes(visit, board):
-    """The browser fetches a heatmap once for each new one, however often it asks for the reading."""
+def test_zones_nearest_and_triggers_are_marked(visit, board):
+    """Over the picture lie the zones, a box around the nearest with its reading; what is on lights up."""
+    on = TriggerState(name="visitor", on=True, level=0.82)
+    board.write(regions=(NEAR,), zones=ZONES, triggers=(on,))
+    page = visit()
+    until(page, lambda: len(all_of(page, "#marks .zone")) == 2)
+    assert ["door", "window", "0.82"] == [name.text for name in all_of(page, "#labels span")]
+    assert 1 == len(all_of(page, "#marks .zone.on")) == len(all_of(page, "#marks .nearest"))
+    assert "visitor\nON" == text(page, "triggers")
+    assert all_of(page, "#view.alarm")
+    board.write(zones=ZONES[1:], triggers=(replace(on, on=False, reason="it is dark"),))
+    assert says(page, "triggers", "off, frozen: it is dark")
+    assert not all_of(page, "#view.alarm, #marks .nearest")
+
+
+def test_history_is_drawn(visit, board):
+    """A small chart shows how near the nearest was, in words for those who don't see it."""
+    page = visit()
+    chart = find(page, "chart")
+    until(page, lambda: "nearest 0.82, last 0.82" in chart.get_attribute("aria-label"))
+    board.write(regions=(replace(NEAR, nearness=0.9, distance_m=2.5),))
+    board._history[-1] = (board._history[-1][0] + 2, 0.9, 2.5)
+    page.refresh()
+    until(page, lambda: "nearest 2.50 m" in find(page, "chart").get_attribute("aria-label"))
+
+
+def test_the_cameras_picture_only_where_it_may_be_seen(visit, board):
+    """There is nothing to choose without publish.picture; with it there is, and the picture is another one."""
     page = visit()
     assert says(page, "nearest", "0.82")
-    assert [url for url in polled(page, 2) if "heatmap" in url] == []
-    board.write()
-    assert [urlsplit(url).query for url in polled(page, 2) if "heatmap" in url] == ["2"]
-    assert page.find_element(By.ID, "heatmap").get_property("src").endswith("/heatmap.jpg?2")
+    assert not all_of(page, "#views")
+    board.allow_pictures(True)
+    page.refresh()
+    until(page, lambda: ("depth",) == board.wanted())
+    for view in ("picture", "blend"):
+        all_of(page, f"#views [value={view}]")[0].click()
+        until(page, lambda wanted=view: (wanted,) == board.wanted())
+        until(page, lambda: width_of_picture(page) == 640)
 
 
 def test_learning(visit, board):
@@ -277,8 +162,8 @@ def test_moving(visit, board):
 )
 def test_camera_trouble(visit, board, camera, words):
     """A camera that does not deliver is told, with the age of the reading that is left."""
-    board.latest_health["camera"] = camera
-    board.latest_state["time"] = (datetime.now(UTC) - timedelta(seconds=12)).isoformat()
+    board.values["camera"] = camera
+    board.age(12)
     page = visit()
     assert says(page, "state", words)
     assert text(page, "nearest-note").endswith("s old.")
@@ -287,74 +172,90 @@ def test_camera_trouble(visit, board, camera, words):
 
 def test_stale_reading(visit, board):
     """A reading that nothing follows is not called live, even if the camera seems well."""
-    board.latest_state["time"] = (datetime.now(UTC) - timedelta(seconds=40)).isoformat()
+    board.age(40)
     assert says(visit(), "state", "No new reading for a long time.")
+
+
+def test_dark(visit, board):
+    """A picture in which nothing can be seen is told, while learning too."""
+    board.write(state="learning", reason="nothing can be seen: is it dark?")
+    assert says(visit(), "state", "Learning: nothing can be seen: is it dark?.")
+
+
+def test_broker_gone(visit, board):
+    """That the broker is gone is told with the reason, while readings go on."""
+    page = visit()
+    assert says(page, "nearest", "0.82")
+    assert not shown(page, "broker")
+    board.values |= {"mqtt_connected": False, "mqtt_problem": "connection refused"}
+    assert says(page, "broker", "The broker is gone: connection refused. Readings go on here.")
+    assert says(page, "daemon", "not connected")
+    assert text(page, "state").endswith("Live")
 
 
 def test_starter_weights(visit, board):
     """The page says when the weights are a starter, as soon as the daemon knows them."""
-    board.latest_info["weights"] = {}
+    board.put(info=INFO | {"weights": {}})
     page = visit()
     assert says(page, "nearest", "0.82")
     assert not shown(page, "notice")
-    board.latest_info["weights"] = STARTER
+    board.put(info=INFO | {"weights": STARTER})
+    board.write()
     assert says(page, "notice", f"The readings come from {STARTER['note']}.")
     assert "starter-seed" in text(page, "daemon")
 
 
 def test_before_the_first_reading(visit, board):
     """A page that is opened before the daemon has anything waits, without an error, and fills itself."""
-    board.latest_state = board.latest_heatmap = None
-    board.latest_info, board.latest_health = {"name": "Front door"}, {}
+    board._state = board._scene = None
+    board.on_watch = lambda: None
+    board.values = {}
     page = visit()
     assert says(page, "state", "Waiting for the first picture.")
-    assert shown(page, "no-heatmap")
+    assert shown(page, "no-picture")
     board.write(regions=(NEAR,))
     assert says(page, "nearest", "0.82")
-    until(page, lambda: shown(page, "heatmap") and not shown(page, "no-heatmap"))
+    until(page, lambda: shown(page, "picture") and not shown(page, "no-picture"))
     assert errors(page) == []
 
 
-def test_daemon_gone_and_back(chromium, board):
-    """A page whose daemon ends says so, and goes on by itself when it is back."""
-    server = WebServer("127.0.0.1:0", board)
-    server.start()
-    address = urlsplit(server.url).netloc
-    chromium.get(server.url)
-    assert says(chromium, "nearest", "0.82")
-    server.stop()
+def test_daemon_gone_and_back(chromium, board, works):
+    """A page whose daemon ends says so, and goes on by itself when it is back, pictures included."""
+    with serving(board, counter=works) as server:
+        address = urlsplit(server.url).netloc
+        chromium.get(server.url)
+        assert says(chromium, "nearest", "0.82")
     assert says(chromium, "state", "No answer from the daemon; trying again.")
-    server = WebServer(address, board)
-    server.start()
-    board.write()
-    assert says(chromium, "state", "Live")
-    chromium.get("about:blank")
-    server.stop()
+    again = MadeBoard()
+    with serving(again, counter=works, listen=address):
+        assert says(chromium, "state", "Live")
+        until(chromium, lambda: again.wanted() == ("depth",))
+        chromium.get("about:blank")
 
 
 def test_no_complaints_and_no_other_host(visit, server):
     """The browser has nothing to complain about, and the page asks no host but its own."""
     page = visit()
     assert says(page, "nearest", "0.82")
-    hosts = {urlsplit(url).netloc for url in requests(page) + polled(page, 2)}
+    until(page, lambda: width_of_picture(page) == 640)
+    hosts = {urlsplit(url).netloc for url in requests(page)}
     assert hosts == {urlsplit(server.url).netloc}
     assert errors(page) == []
 
 
-def test_hidden_page_asks_rarely(visit, board):
-    """A page that nobody sees asks rarely; when it is seen again it is up to date at once."""
+def test_hidden_page_asks_nothing(visit, board):
+    """A page that nobody sees holds no stream; when it is seen again it is up to date at once."""
     page = visit()
     assert says(page, "nearest", "0.82")
+    until(page, lambda: board.wanted() == ("depth",))
     first = page.current_window_handle
     page.switch_to.new_window("tab")
-    time.sleep(1)  # a request that was on its way
-    before = board.asked
-    time.sleep(2)
-    assert board.asked - before <= 1  # four, were it seen
     board.write()
+    until(page, lambda: board.write() or board.wanted() == ())
     page.close()
     page.switch_to.window(first)
     assert says(page, "nearest", NONE)
+    until(page, lambda: board.wanted() == ("depth",))
 
 
 def test_policy_holds(visit):
@@ -375,56 +276,59 @@ def test_accessible(visit):
     page = visit()
     state = page.find_element(By.ID, "state")
     assert (state.get_attribute("role"), state.get_attribute("aria-live")) == ("status", "polite")
-    assert "near" in page.find_element(By.ID, "heatmap").get_attribute("alt")
+    assert "near" in find(page, "picture").get_attribute("alt")
     assert page.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
     assert says(page, "nearest", "0.82")
-    headings = [heading.text.lower() for heading in page.find_elements(By.CSS_SELECTOR, "h1, h2")]
-    assert headings == ["front door", "nearest", "zones", "daemon"]
+    headings = [heading.text.lower() for heading in all_of(page, "h1, h2") if heading.is_displayed()]
+    assert headings == ["front door", "nearest", "zones", "health"]
     nameless = "main section:not([aria-labelledby]), img:not([alt]), th:not([scope])"
     assert page.find_elements(By.CSS_SELECTOR, nameless) == []
-
-
-@pytest.fixture
-def screen(chromium):
-    """A function that gives the browser a screen of some width and scheme."""
-
-    def become(width, scheme):
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-
-    yield become
-    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    page.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    assert "To the content" == page.switch_to.active_element.text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_fits_the_screen(visit, screen, board, tmp_path, width, scheme):
-    """Nothing sticks out sideways, not even with long names, and the heatmap is large."""
-    board.latest_info |= {"name": "Donaudampfschifffahrtsgesellschaftskapitaen at the door", "weights": STARTER}
+def test_fits_the_screen(visit, screen, board, width, scheme):
+    """Nothing sticks out sideways, not even with long names; the picture is large; nobody is shut out."""
+    name = "Donaudampfschifffahrtsgesellschaftskapitaen at the door"
+    board.put(info=INFO | {"name": name, "weights": STARTER})
     board.write(regions=(NEAR,), zones=(*ZONES, ZoneScene(name="the-corner-behind-the-big-old-cupboard")))
     screen(width, scheme)
     page = visit()
     assert says(page, "zones", "cupboard")
-    until(page, lambda: shown(page, "heatmap"))
-    page.save_screenshot(str(tmp_path / f"{width}-{scheme}.png"))
+    until(page, lambda: shown(page, "picture"))
+    keep(page, f"live-{width}-{scheme}")
     root = "document.documentElement"
     scroll, client = page.execute_script(f"return [{root}.scrollWidth, {root}.clientWidth]")
     assert scroll <= client
-    assert page.find_element(By.ID, "heatmap").rect["width"] > 0.65 * client
+    assert find(page, "picture").rect["width"] > 0.6 * client
+    assert [] == serious(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read(visit, screen, scheme):
     """Text stands out from its ground by 4.5 to 1 at least (WCAG 2.2, 1.4.3), light and dark."""
     screen(1280, scheme)
-    names = ["ink", "soft", "good", "busy", "bad", "notice-ink", "back", "card", "line", "notice"]
+    names = [
+        "ink",
+        "soft",
+        "good",
+        "busy",
+        "bad",
+        "notice-ink",
+        "back",
+        "card",
+        "line",
+        "notice",
+        "accent",
+        "accent-ink",
+    ]
     style = "getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim()"
     colours = visit().execute_script(f"return Object.fromEntries(arguments[0].map((name) => [name, {style}]))", names)
     grounds = {"ink": ("back", "card"), "soft": ("back", "card", "line"), "notice-ink": ("notice",)}
-    for ink in ("ink", "soft", "good", "busy", "bad", "notice-ink"):
+    grounds |= {"accent-ink": ("accent",), "bad": ("back", "card")}
+    for ink in ("ink", "soft", "good", "busy", "bad", "notice-ink", "accent-ink"):
         for ground in grounds.get(ink, ("back",)):
             assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
 

@@ -7,59 +7,78 @@ import socket
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from flask import Request
 from flask.testing import FlaskClient
+from werkzeug.exceptions import Forbidden
 
+import edge.web
+from edge.config import WebSection
 from edge.errors import EdgeError
-from edge.web import WebServer, create_app
+from edge.web import Access, Uploads, WebServer, create_app
+from tests.page_rig import HEALTH, INFO, MadeBoard, MadeEstimator, Works, serving
 
 HOST = "127.0.0.1:8080"
-ROUTES = ["/", "/heatmap.jpg", "/api/state", "/api/info", "/api/health", "/healthz", "/static/page.js"]
-
-
-class FakeBoard:
-    """A board that shows what a test writes on it."""
-
-    def __init__(self):
-        self.newest_state = {"sequence": 7, "time": datetime.now(UTC).isoformat()}
-        self.newest_heatmap = 7, b"\xff\xd8picture\xff\xd9"
-
-    def state(self):
-        return self.newest_state
-
-    def info(self):
-        return {"name": "Front <door>", "version": "1"}
-
-    camera = "online"
-
-    def health(self):
-        return {"fps": 4.5, "camera": self.camera}
-
-    def heatmap(self):
-        return self.newest_heatmap
+NAMES = ("127.0.0.1", "localhost")
+TOKEN = "0123456789abcdef-token"
+READS = [
+    "/",
+    "/heatmap.jpg",
+    "/api/state",
+    "/api/info",
+    "/api/health",
+    "/api/history",
+    "/api/setup",
+    "/healthz",
+    "/metrics",
+    "/example.jpg",
+    "/static/page.js",
+]
+STREAMS = ["/api/events", "/stream.mjpg"]
+CHANGES = ["/predict", *(f"/api/setup/{command}" for command in ("propose", "apply", "undo", "relearn"))]
+STATIC = Path(edge.web.__file__).parent / "static"
+ROUTES = [*READS, *STREAMS, *CHANGES, "/login"]
 
 
 class OwnName(FlaskClient):
     """A client that calls the page by its own name."""
 
     def open(self, *args, **kwargs):
-        return super().open(*args, base_url=f"http://{HOST}", buffered=True, **kwargs)
+        return super().open(*args, base_url=f"http://{HOST}", **kwargs)
+
+
+@pytest.fixture(scope="module")
+def works(tmp_path_factory):
+    """What is set up; nothing here changes it."""
+    return Works(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture
-def board():
-    """A board with a reading and a heatmap."""
-    return FakeBoard()
+def make_client(board, works):
+    """A function that makes a client of the page, with a token or without, that calls it by its own name."""
+    running = []
+
+    def make(token=None, clock=time.monotonic, estimator=None):
+        uploads = Uploads(estimator or MadeEstimator(), max_bytes=200_000, max_pixels=1_000_000)
+        uploads.start()
+        running.append(uploads)
+        access = Access(NAMES, 8080, token=token, clock=clock)
+        app = create_app(board, access, uploads=uploads, counter=works)
+        app.test_client_class = OwnName
+        return app.test_client()
+
+    yield make
+    for uploads in running:
+        uploads.stop()
 
 
 @pytest.fixture
-def client(board):
-    """A client that calls the page by its own name."""
-    app = create_app(board, allowed_hosts={HOST, "localhost:8080"})
-    app.test_client_class = OwnName
-    return app.test_client()
+def client(make_client):
+    """A client of a page that asks for no token."""
+    return make_client()
 
 
 def fetch(server, path="/", method="GET", headers=None):
@@ -76,7 +95,11 @@ def fetch(server, path="/", method="GET", headers=None):
 
 def threads_of(server):
     """Return the threads that the page runs in."""
-    return {thread for thread in threading.enumerate() if thread.name == "web" or thread.name.startswith("waitress")}
+    return {
+        thread
+        for thread in threading.enumerate()
+        if thread.name in ("web", "uploads") or thread.name.startswith("waitress")
+    }
 
 
 # What is answered
@@ -84,37 +107,40 @@ def threads_of(server):
 
 def test_state_info_and_health_are_the_boards(client, board):
     """The API hands on what the board shows."""
-    assert client.get("/api/state").json == board.newest_state
-    assert client.get("/api/info").json == board.info()
-    assert client.get("/api/health").json == board.health()
+    assert client.get("/api/state").json == board.state()
+    assert client.get("/api/info").json == INFO
+    assert client.get("/api/health").json == HEALTH
     assert client.get("/api/state").mimetype == "application/json"
 
 
 def test_state_before_the_first_reading(client, board):
     """Before the first reading the state is null, which is no error."""
-    board.newest_state = board.newest_heatmap = None
+    board._state = None
     answer = client.get("/api/state")
     assert (answer.status_code, answer.json) == (200, None)
-    assert "Heatmap-Sequence" not in answer.headers
 
 
-def test_state_tells_of_the_heatmap(client):
-    """The state's answer tells which heatmap is the newest, so that nobody need fetch it to know."""
-    assert client.get("/api/state").headers["Heatmap-Sequence"] == "7"
+def test_history_is_that_of_ten_minutes(client, board):
+    """An entry a second at most, with nearness and metres; the oldest go."""
+    for i in range(700):
+        board.put(state={"time": datetime.fromtimestamp(1_000_000 + i, UTC).isoformat(), "nearest": {"nearness": i}})
+    history = client.get("/api/history").json
+    assert (600, [1_000_699.0, 699, None]) == (len(history), history[-1])
 
 
 def test_no_nan_leaves(client, board):
     """A number that JSON does not have is an error of ours, never sent."""
-    board.newest_state = {"quality": float("nan")}
-    answer = client.get("/api/state")
+    board.values["fps"] = float("nan")
+    answer = client.get("/api/health")
     assert answer.status_code == 500
     assert answer.json["status"] == 500
 
 
-def test_page_escapes_the_name(client):
+def test_page_escapes_the_name(client, board):
     """A camera's name can't put HTML into the page."""
+    board.put(info=INFO | {"name": "Front <door>"})
     text = client.get("/").text
-    assert '<h1 id="name">Front &lt;door&gt;</h1>' in text
+    assert '<span id="name">Front &lt;door&gt;</span>' in text
     assert "<door>" not in text
 
 
@@ -122,24 +148,25 @@ def test_page_needs_nothing_from_elsewhere(client):
     """Page, style and script name no other host, and there is no inline script or style, which the CSP forbids."""
     page = client.get("/").text
     parts = [page, *(client.get(path).text for path in re.findall(r'(?:href|src)="(/static/[^"]+)"', page))]
-    assert len(parts) == 4
+    assert len(parts) == 12
     for text in parts:
         assert set(re.findall(r"https?://[^\"'\s)]+", text)) <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<style|style=|<script[^>]*>[^<]|\son\w+=", page)
 
 
 def test_page_is_small(client):
-    """Page, style, script and icon together are 40 kB at most."""
+    """Page, style, scripts and icon together are 150 kB at most."""
     page = client.get("/")
-    paths = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
-    assert len(page.data) + sum(len(client.get(path).data) for path in paths) <= 40_000
+    paths = set(re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text))
+    assert {f"/static/{path.name}" for path in STATIC.iterdir()} == paths
+    assert len(page.data) + sum(len(client.get(path).data) for path in paths) <= 150_000
 
 
 def test_heatmap(client, board):
     """The heatmap is the board's newest picture, to be asked for anew each time."""
     answer = client.get("/heatmap.jpg")
     assert answer.status_code == 200
-    assert answer.data == board.newest_heatmap[1]
+    assert answer.data == board.heatmap()[1]
     assert answer.mimetype == "image/jpeg"
     assert answer.headers["Cache-Control"] == "no-cache"
 
@@ -149,26 +176,24 @@ def test_heatmap_is_sent_once(client, board):
     tag = client.get("/heatmap.jpg").headers["ETag"]
     again = client.get("/heatmap.jpg", headers={"If-None-Match": tag})
     assert (again.status_code, again.data) == (304, b"")
-    board.newest_heatmap = 8, b"newer"
+    board.put(heatmap=(8, b"newer"))
     newer = client.get("/heatmap.jpg", headers={"If-None-Match": tag})
     assert (newer.status_code, newer.data) == (200, b"newer")
 
 
-def test_heatmap_after_a_restart(client, board):
+def test_heatmap_after_a_restart(client, make_client):
     """The same sequence number in another run of the daemon is another picture."""
     tag = client.get("/heatmap.jpg").headers["ETag"]
-    restarted = create_app(board, allowed_hosts={HOST}).test_client()
-    answer = restarted.get("/heatmap.jpg", headers={"If-None-Match": tag, "Host": HOST})
+    answer = make_client().get("/heatmap.jpg", headers={"If-None-Match": tag})
     assert answer.status_code == 200
 
 
 def test_no_heatmap_yet(client, board):
-    """While there is no heatmap, asking for it is 503 with a reason, and the page is there without."""
-    board.newest_heatmap = None
+    """While there is no heatmap, asking for it is 503 with a reason."""
+    board.forget_pictures()
     answer = client.get("/heatmap.jpg")
     assert answer.status_code == 503
     assert answer.json == {"status": 503, "reason": "no heatmap has been made yet"}
-    assert 'src="/heatmap.jpg"' not in client.get("/").text
 
 
 def test_healthy(client):
@@ -183,7 +208,7 @@ def test_healthy(client):
 )
 def test_not_healthy(client, board, age, reason):
     """No reading, or an old one, is 503 with the reason."""
-    board.newest_state = age and {"time": (datetime.now(UTC) - timedelta(seconds=age)).isoformat()}
+    board._state = age and {"time": (datetime.now(UTC) - timedelta(seconds=age)).isoformat()}
     answer = client.get("/healthz")
     assert answer.status_code == 503
     assert re.fullmatch(reason, answer.json["reason"])
@@ -191,7 +216,7 @@ def test_not_healthy(client, board, age, reason):
 
 def test_a_camera_that_was_switched_off_is_no_fault(client, board):
     """No reading comes then, and none is expected."""
-    board.newest_state, board.camera = None, "disabled"
+    board._state, board.values["camera"] = None, "disabled"
     assert 200 == client.get("/healthz").status_code
 
 
@@ -203,6 +228,12 @@ def test_a_camera_that_was_switched_off_is_no_fault(client, board):
         ("GET", "/static/../app.py", 404),
         ("GET", "/static/%2e%2e/app.py", 404),
         ("POST", "/api/state", 405),
+        ("GET", "/predict", 405),
+        ("POST", "/api/setup/forget", 404),
+        ("GET", "/stream.mjpg?view=nothing", 400),
+        ("GET", "/stream.mjpg?view=picture", 403),
+        ("POST", "/predict?format=gif", 400),
+        ("POST", "/predict", 415),
         ("DELETE", "/", 405),
     ],
 )
@@ -212,29 +243,31 @@ def test_errors_are_json(client, method, path, status):
     assert answer.status_code == status
     assert answer.json["status"] == status
     assert answer.json["reason"]
-    assert status != 405 or "GET" in answer.headers["Allow"]
+    assert status != 405 or {"GET", "POST"} & set(answer.headers["Allow"].split(", "))
 
 
 def test_defect_is_json(client, board, caplog):
     """An exception of ours is 500 in JSON that tells nothing of our insides; the log has them."""
-    board.state = lambda: 1 / 0
-    answer = client.get("/api/state")
+    board.health = lambda: 1 / 0
+    answer = client.get("/api/health")
     assert answer.status_code == 500
     assert "division" not in answer.text
     assert "division" in caplog.text
 
 
-@pytest.mark.parametrize("path", [*ROUTES, "/nothing"])
+@pytest.mark.parametrize("path", [*READS, *STREAMS, "/nothing", "/login"])
 def test_headers(client, path):
     """Every answer forbids what the page does not need: other hosts, inline code, frames, guessing of types."""
-    headers = client.get(path).headers
+    answer = client.get(path)
+    answer.close()
+    headers = answer.headers
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; ")
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Referrer-Policy"] == "same-origin"
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert "Access-Control-Allow-Origin" not in headers
     assert headers["Cache-Control"] in ("no-cache", "no-store")
@@ -245,8 +278,9 @@ def test_headers(client, path):
 
 def test_routes_are_all(client):
     """The routes that the tests below try are all that there are."""
-    rules = {rule.rule for rule in client.application.url_map.iter_rules()}
-    assert {re.sub("static/.*", "static/<path:filename>", path) for path in ROUTES} == rules
+    adapter = client.application.url_map.bind("")
+    tried = {adapter.match(path, method="POST" if path in CHANGES else "GET")[0] for path in ROUTES}
+    assert {rule.endpoint for rule in client.application.url_map.iter_rules()} == tried
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -299,8 +333,9 @@ def test_links_are_followed(client):
 # The server
 
 
-def test_server_answers(server):
+def test_server_answers(server, board):
     """A started server answers at its URL, which has the port that it found."""
+    board.put(info=INFO | {"name": "Front <door>"})
     status, headers, body = fetch(server)
     assert status == 200
     assert headers["Content-Type"].startswith("text/html")
@@ -319,12 +354,12 @@ def test_server_refuses_rebound_names(server):
         assert host in json.loads(body)["reason"]
 
 
-def test_server_names_on_the_standard_port(board):
+def test_server_names_on_the_standard_port():
     """On port 80 browsers leave the port out, and are answered."""
-    from edge.web.server import _names
-
-    assert {"localhost", "127.0.0.1", "localhost:80"} <= _names("127.0.0.1", 80)
-    assert "localhost" not in _names("127.0.0.1", 8080)
+    bare = Request.from_values(headers={"Host": "localhost"})
+    Access(NAMES, 80).check_host(bare)
+    with pytest.raises(Forbidden):
+        Access(NAMES, 8080).check_host(bare)
 
 
 def test_server_without_a_host(server):
@@ -338,7 +373,7 @@ def test_server_without_a_host(server):
 
 def test_server_on_ipv6(board):
     """The page can be had on IPv6's loopback too."""
-    server = WebServer("[::1]:0", board)
+    server = WebServer(WebSection(listen="[::1]:0"), board, estimator=MadeEstimator(), counter=None)
     try:
         server.start()
     except EdgeError:
@@ -354,64 +389,82 @@ def test_port_in_use(server, board):
     """A port that somebody else has is an error in words."""
     address = urlsplit(server.url).netloc
     with pytest.raises(EdgeError) as caught:
-        WebServer(address, board).start()
+        WebServer(WebSection(listen=address), board, estimator=MadeEstimator(), counter=None).start()
     reason = "Address already in use; give it another port"
     assert str(caught.value) == f"web.listen: can't listen at {server.url}: {reason}"
 
 
 def test_stop_frees_port_and_threads(board):
-    """Stopping ends the threads and frees the port, though a browser keeps its connection open."""
+    """Stopping ends the threads and frees the port, though browsers keep connections open and follow streams."""
     before = threads_of(None)
-    server = WebServer("127.0.0.1:0", board)
-    server.start()
-    address = urlsplit(server.url)
-    lingering = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
-    lingering.request("GET", "/")
-    lingering.getresponse().read()
-    assert "web" in {thread.name for thread in threads_of(server) - before}
-    server.stop()
-    lingering.close()
+    with serving(board) as server:
+        address = urlsplit(server.url)
+        lingering = [http.client.HTTPConnection(address.hostname, address.port, timeout=10) for _ in range(3)]
+        for connection, path in zip(lingering, ("/", *STREAMS), strict=True):
+            connection.request("GET", path)
+            connection.getresponse().read(10)
+        assert {"web", "uploads"} <= {thread.name for thread in threads_of(server) - before}
+    for connection in lingering:
+        connection.close()
     deadline = time.monotonic() + 10
     while threads_of(server) - before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threads_of(server) == before
-    again = WebServer(address.netloc, board)
-    again.start()
-    again.stop()
+    with serving(MadeBoard(), listen=address.netloc):
+        pass
 
 
 def test_stop_is_bounded_while_a_request_hangs(board):
     """A request that does not end holds the stop up for a few seconds only."""
     hanging, release = threading.Event(), threading.Event()
 
-    def state():
+    def health():
         hanging.set()
         release.wait(60)
 
-    board.state = state
-    server = WebServer("127.0.0.1:0", board)
-    server.start()
-    address = urlsplit(server.url)
-    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
-    connection.request("GET", "/api/state")
-    assert hanging.wait(10)
-    started = time.monotonic()
-    server.stop()
-    assert time.monotonic() - started < 15
+    board.health = health
+    with serving(board) as server:
+        address = urlsplit(server.url)
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+        connection.request("GET", "/api/health")
+        assert hanging.wait(10)
+        started = time.monotonic()
+    assert time.monotonic() - started < 20
     release.set()
     connection.close()
 
 
-def test_many_requests_at_once(server):
+def test_many_requests_at_once(board, works):
     """Several browsers at once are all answered."""
     found = []
+    with serving(board, counter=works) as server:
 
-    def browse():
-        found.extend(fetch(server, path)[0] for path in ROUTES * 3)
+        def browse():
+            found.extend(fetch(server, path)[0] for path in READS * 3)
 
-    threads = [threading.Thread(target=browse) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert found == [200] * (6 * 3 * len(ROUTES))
+        threads = [threading.Thread(target=browse) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert found == [200] * (6 * 3 * len(READS))
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n", 413),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"\x16\x03\x01 TLS it is not\r\n\r\n", 400),
+    ],
+)
+def test_what_is_no_request_is_refused_in_json(server, request_, status):
+    """What never reaches the application has an answer of the same kind, with the same headers."""
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(request_)
+        head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert f" {status} ".encode() in head
+    assert b"Content-Security-Policy: default-src 'none'" in head
+    assert status == json.loads(body)["status"]
+    assert json.loads(body)["reason"]

@@ -11,7 +11,7 @@ from edge.camera.picamera import PicameraSource
 from edge.camera.source import EndOfCamera, Source
 from edge.config import STREAM, CameraSection
 from edge.errors import ConfigError
-from edge.records import Frame
+from edge.records import Frame, Polygon
 
 __all__ = ["Camera", "EndOfCamera", "open_camera"]
 
@@ -28,6 +28,9 @@ class Camera(Protocol):
 
     name: str
     max_failed_opens: int | None
+
+    def mask(self, private_areas: tuple[Polygon, ...]) -> None:
+        """Blank these areas from the next frame on, in place of those of the configuration; from any thread."""
 
     def open(self) -> None:
         """Open the camera and wait for its first frame, for 35 seconds and `timeout` at most.

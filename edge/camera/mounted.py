@@ -26,7 +26,11 @@ class MountedCamera:
         self._source = source
         self._is_open = False
         self._sequence = 0
-        self._private: Mask | None = None
+        self._private_areas = section.privacy_masks
+        self._private: tuple[tuple[Polygon, ...], Mask] | None = None
+
+    def mask(self, private_areas: tuple[Polygon, ...]) -> None:
+        self._private_areas = private_areas
 
     def open(self) -> None:
         self._source.open()
@@ -62,11 +66,12 @@ class MountedCamera:
         return pixels
 
     def _masked(self, pixels: Bytes) -> Bytes:
-        if self._section.privacy_masks:
+        areas = self._private_areas  # another thread may replace them
+        if areas:
             height, width = pixels.shape[:2]
-            if self._private is None or self._private.shape != (height, width):
-                self._private = private_area(self._section.privacy_masks, height, width)
-            pixels[self._private] = 0
+            if self._private is None or self._private[0] is not areas or self._private[1].shape != (height, width):
+                self._private = areas, private_area(areas, height, width)
+            pixels[self._private[1]] = 0
         return pixels
 
 

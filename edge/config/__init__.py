@@ -110,6 +110,8 @@ def dump(config: Config) -> str:
     values["camera"]["source"] = config.camera.safe_source
     if config.mqtt.password is not None:
         values["mqtt"]["password"] = MASKED
+    if config.web.token is not None:
+        values["web"]["token"] = MASKED
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 

@@ -82,13 +82,25 @@ def _off_is_text(value: Any) -> Any:
     return "off" if value is False else value  # YAML reads the word off as false
 
 
-def _is_loopback(address: str) -> str:
+def _is_listen(address: str) -> str:
     host, port = split_address(address)
-    if host != "localhost" and not (_is_address(host) and ipaddress.ip_address(host).is_loopback):
-        raise ValueError("must be a loopback address such as 127.0.0.1:8080 (from elsewhere, use ssh -L)")
+    if host != "localhost" and not _is_address(host):
+        raise ValueError("must be an address of this machine, such as 127.0.0.1:8080, or 0.0.0.0:8080 for all of them")
     if port > 65535:
         raise ValueError("must be host:port with a port 0..65535")
     return address
+
+
+def _is_token(token: str) -> str:
+    if not re.fullmatch(r"[!-~]{16,200}", token):
+        raise ValueError("must have 16 to 200 plain characters without spaces; `openssl rand -hex 16` makes some")
+    return token
+
+
+def _is_host_alone(host: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", host):
+        raise ValueError("must be a host name alone in small letters, such as pi.fritz.box; the port is that of listen")
+    return host
 
 
 def _is_address(text: str) -> bool:
@@ -323,29 +335,82 @@ class MqttSection(Section):
     def read_password(self) -> str | None:
         """Return the broker's password from where it is kept, or null.
 
-        A relative `password_file` is looked for in the systemd credentials directory first.
-
         Raises:
             ConfigError: the file can't be read.
         """
-        if self.password_file is None:
-            return self.password
-        path = Path(self.password_file)
-        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-        if credentials and (Path(credentials) / path).is_file():
-            path = Path(credentials) / path
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"mqtt.password_file: {path} is not UTF-8 text") from error
-        except OSError as error:
-            raise ConfigError(f"mqtt.password_file: can't read {path}: {error.strerror}") from error
+        return self.password if self.password_file is None else _read_secret("mqtt.password_file", self.password_file)
+
+
+def _read_secret(key: str, name: str) -> str:
+    """Return what a file holds; a relative name is looked for in the systemd credentials directory first.
+
+    Raises:
+        ConfigError: the file can't be read.
+    """
+    path = Path(name)
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and (Path(credentials) / path).is_file():
+        path = Path(credentials) / path
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{key}: {path} is not UTF-8 text") from error
+    except OSError as error:
+        raise ConfigError(f"{key}: can't read {path}: {error.strerror}") from error
 
 
 class WebSection(Section):
     """The page."""
 
-    listen: Annotated[str, AfterValidator(_is_loopback)] | None = None
+    token: Annotated[str, AfterValidator(_is_token)] | None = None
+    token_file: Text | None = None
+    listen: Annotated[str, AfterValidator(_is_listen)] | None = None
+    names: tuple[Annotated[str, AfterValidator(_is_host_alone)], ...] = ()
+    upload_bytes: Annotated[int, _within(10_000, 50_000_000)] = 2_000_000
+    upload_pixels: Annotated[int, _within(10_000, 64_000_000)] = 24_000_000
+
+    @field_validator("token_file")
+    @classmethod
+    def _stands_alone(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("token") is not None:
+            raise ValueError("stands beside token; keep one of the two")
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _needs_token(cls, listen: str | None, info: ValidationInfo) -> str | None:
+        # A key that is wrong itself is missing from info.data, and reported already.
+        given = any(info.data.get(key, ...) is not None for key in ("token", "token_file"))
+        if listen is not None and not _is_loopback(listen) and not given:
+            raise ValueError(
+                "needs web.token too, since others can reach that address; or listen at 127.0.0.1 and use ssh -L"
+            )
+        return listen
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this machine itself can reach the page."""
+        return self.listen is not None and _is_loopback(self.listen)
+
+    def read_token(self) -> str | None:
+        """Return the token from where it is kept, or null.
+
+        Raises:
+            ConfigError: the file can't be read, or holds no token.
+        """
+        if self.token_file is None:
+            return self.token
+        try:
+            return _is_token(_read_secret("web.token_file", self.token_file))
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"web.token_file: what {self.token_file} holds {error}") from error
+
+
+def _is_loopback(address: str) -> bool:
+    host, _ = split_address(address)
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
 class LogSection(Section):

@@ -190,7 +190,7 @@ def _shown(node: yaml.Node, path: _Path) -> str:
         return f"a list of {len(node.value)}"
     if isinstance(node, yaml.MappingNode):
         return "a section"
-    if "@" in node.value or any("password" in str(part) for part in path):
+    if "@" in node.value or _is_secret(path):
         return MASKED
     text = mask_credentials(node.value)
     text = text if len(text) <= 60 else text[:57] + "..."
@@ -201,7 +201,11 @@ def _plain(value: Any, path: _Path) -> str:
     """Return a value that stands in no file, for a message: short, and without secrets."""
     if not isinstance(value, int | float | str):
         return ""
-    return MASKED if any("password" in str(part) for part in path) else ascii(value)[:60]
+    return MASKED if _is_secret(path) else ascii(value)[:60]
+
+
+def _is_secret(path: _Path) -> bool:
+    return any(word in str(part) for part in path for word in ("password", "token"))
 
 
 def _dotted(path: _Path) -> str:

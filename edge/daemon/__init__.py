@@ -17,10 +17,10 @@ from typing import Any
 from edge import __version__, health, homeassistant, messages
 from edge.camera import open_camera
 from edge.config import Config, dump, state_directory
-from edge.daemon.board import Board
 from edge.daemon.desk import Desk
 from edge.daemon.output import Keeper, Output
 from edge.daemon.process import notify, signals_handled
+from edge.daemon.uploads import SpareTime
 from edge.depth import DepthModel, load_model, network_size
 from edge.errors import ConfigError, ThreadStuck
 from edge.export import settled
@@ -32,9 +32,9 @@ from edge.scene import SceneModel, StillScene, make_scene
 from edge.state import AnnouncedStore, OverlayStore
 from edge.topics import Topics, machine_id
 from edge.triggers import Triggers
-from edge.web import WebServer
+from edge.web import Board, WebServer
 
-__all__ = ["Board", "Daemon"]
+__all__ = ["Daemon"]
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +102,9 @@ class Daemon:
         mailbox: Mailbox[Frame] = Mailbox()
         consumers = (self.statistics.add, self._output.show, self._keep, *consumers)
         self._depth = DepthLoop(self._load, self.scene, self._triggers, mailbox, self._stop, consumers)
+        self._camera = open_camera(config.camera)
         self._capture = CaptureLoop(
-            open_camera(config.camera),
+            self._camera,
             mailbox,
             self._stop,
             timeout=config.camera.timeout,
@@ -112,7 +113,7 @@ class Daemon:
         )
         self._desk = Desk(self, self.topics, self._publish, self._depth.between_frames)
         self.publisher = self._make_publisher() if config.mqtt.enabled else None
-        self.web = WebServer(config.web.listen, self.board) if config.web.listen else None
+        self.web = self._make_page() if config.web.listen else None
 
     def _make_publisher(self) -> Publisher:
         section = self._config.mqtt
@@ -126,6 +127,12 @@ class Daemon:
             on_gap=self._missed,
             stale_seconds=self._config.publish.min_interval,
         )
+
+    def _make_page(self) -> WebServer:
+        soon = self._depth.between_frames
+        self.board.on_watch = lambda: soon(self._output.show_views)
+        estimator = SpareTime(lambda: self._model, soon)
+        return WebServer(self._config.web, self.board, estimator=estimator, counter=self._desk)
 
     def run(self, seconds: float | None = None) -> None:
         """Work until a signal comes, a finite source ends or `seconds` are over since READY; then stop in order.
@@ -248,14 +255,20 @@ class Daemon:
     # --- what commands do, in the depth thread ------------------------------------------------------------------------
 
     def apply(self) -> None:
-        """Go by what the overlay says now; of the parts that are built once only `camera.enabled` changes."""
+        """Go by what the overlay says now; of the camera only `enabled` and `privacy_masks` change while it runs."""
         wanted, before = self.overlay.config, self._config
-        camera = before.camera.model_copy(update={"enabled": wanted.camera.enabled})
+        while_running = {name: getattr(wanted.camera, name) for name in ("enabled", "privacy_masks")}
+        camera = before.camera.model_copy(update=while_running)
         fixed = {name: getattr(before, name) for name in _FIXED} | {"camera": camera}
         self._config = config = wanted.model_copy(update=fixed)
         self._restart_required = [name for name in _FIXED if getattr(wanted, name) != fixed[name]]
-        if (config.scene, config.zones) != (before.scene, before.zones):
-            saved = self.scene.saved() if isinstance(self.scene, StillScene) else None
+        masked = camera.privacy_masks != before.camera.privacy_masks
+        if masked:
+            self._camera.mask(camera.privacy_masks)
+            self._output.forget_pictures()
+            self._keeper.forget()
+        if masked or (config.scene, config.zones) != (before.scene, before.zones):
+            saved = self.scene.saved() if isinstance(self.scene, StillScene) and not masked else None
             self.scene = self._depth.scene = make_scene(config.scene, config.zones, config.calibration, saved)
         elif config.calibration != before.calibration and isinstance(self.scene, StillScene):
             self.scene.calibrate(config.calibration)

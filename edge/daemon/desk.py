@@ -1,25 +1,30 @@
-"""Where commands are taken: heard in the network thread, obeyed in the depth thread between two frames."""
+"""Where commands are taken: heard in the threads of broker and page, obeyed in the depth thread between two frames."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as WaitedTooLong
 from functools import partial
 from typing import Any, Protocol
 
 from edge import control, messages
 from edge.config import dump, options, value_at
 from edge.control import RateLimit, Refused, Request, Setting
+from edge.daemon.setup import Setup
 from edge.errors import ConfigError, EdgeError
 from edge.overlay import CALIBRATION, Overlay
 from edge.records import Message
 from edge.scene import SceneModel, StillScene
 from edge.scene.metres import read_points
 from edge.topics import Topics
+from edge.web import Busy
 
 logger = logging.getLogger(__name__)
 
 _BURST, _PER_SECOND = 20, 5.0  # a slider that is dragged, not a program gone wild
 _LINES, _LINES_PER_SECOND = 10, 0.1
+_ANSWER_SECONDS = 10.0
 
 
 class Works(Protocol):
@@ -45,7 +50,7 @@ class Works(Protocol):
 
 
 class Desk:
-    """Takes commands from the broker and answers them.
+    """Takes commands from the broker and from the page, and answers them.
 
     `soon(action)` has something done between two frames, or returns false.
     """
@@ -72,6 +77,14 @@ class Desk:
             "restart": self._restart,
             "get_config": self._get_config,
         }
+        setup = Setup(works)
+        self._of_page: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+            "setup": setup.current,
+            "propose": setup.propose,
+            "apply": setup.apply,
+            "undo": setup.undo,
+            "relearn": self._relearn,
+        }
 
     def hear(self, topic: str, payload: bytes) -> None:
         """Take a message; what can't be understood is refused, and what comes too fast is dropped without an answer."""
@@ -86,6 +99,35 @@ class Desk:
         if not self._soon(partial(self._obey, command)):
             asked = (command.command, command.transaction) if isinstance(command, Request) else (None, None)
             self._refuse("too many commands wait already", *asked)
+
+    def ask(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Have a command of the page obeyed, and return the answer; from any thread but the depth thread.
+
+        Raises:
+            EdgeError, Stale: it is refused.
+            Busy: it was not its turn in time; it is not obeyed later either.
+        """
+        answer: Future[Mapping[str, Any]] = Future()
+
+        def obey() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
+            try:
+                answer.set_result(self._of_page[command](arguments))
+            except Exception as error:  # noqa: BLE001 - raised where it was asked; readings go on
+                answer.set_exception(error)
+
+        if not self._soon(obey):
+            raise Busy("too many commands wait already")
+        try:
+            found = answer.result(_ANSWER_SECONDS)
+        except WaitedTooLong:
+            if answer.cancel():
+                raise Busy("the daemon is still starting, or has too much to do; try again") from None
+            return answer.result()
+        if command not in ("setup", "propose"):
+            logger.info("done for the page: %s", command)
+        return found
 
     def tell_settings(self) -> None:
         """Publish what every option is set to."""

@@ -9,13 +9,13 @@ from typing import Any
 
 from edge import heatmap, messages
 from edge.config import Config
-from edge.daemon.board import Board
 from edge.errors import EdgeError
 from edge.records import EventType, Message, Reading
 from edge.scene import SceneModel, StillScene
 from edge.state import ReferenceStore, TriggerStore
 from edge.topics import Topics
 from edge.triggers import Triggers
+from edge.web import Board, View
 
 _SAVE_SECONDS = 30.0
 _SNAPSHOT_SECONDS = 5.0  # between two snapshots at the least
@@ -37,6 +37,7 @@ class Output:
         self._heatmap_due = 0.0
         self._snapshot_due = 0.0
         self._last: Reading | None = None
+        self._forgotten_at = 0.0
         self._anew = False
         self.configure(config)
 
@@ -46,6 +47,13 @@ class Output:
         self._last = self._last if config.camera.enabled else None
         self._readings = messages.ReadingPublisher(config.publish, self._topics)
         self._heatmap_due = 0.0
+        self._board.allow_pictures(config.publish.picture and config.heatmap.enabled)
+
+    def forget_pictures(self) -> None:
+        """Keep nothing of the pictures that were taken so far, those on their way included."""
+        self._forgotten_at = time.monotonic()
+        self._last = None
+        self._board.forget_pictures()
 
     def begin_anew(self) -> None:
         """Send the next reading whatever was sent before: somebody may have missed it. From any thread."""
@@ -53,7 +61,7 @@ class Output:
 
     def show(self, reading: Reading) -> None:
         """Publish what is due of a reading."""
-        self._last = reading
+        self._last = reading if reading.frame.captured_at >= self._forgotten_at else None
         self._board.put(state=messages.state_json(reading))
         now = time.monotonic()
         if self._anew:
@@ -64,9 +72,19 @@ class Output:
         events = self._events.of(reading)
         for event_type, details in events:
             self.tell(event_type, reading.frame.wall_time, details)
+        if self._last is None:
+            return
         if now >= self._snapshot_due and any(event_type == "near" for event_type, _ in events):
             self._publish_snapshot(reading)
         self._show_heatmap(reading, now)
+        self.show_views()
+
+    def show_views(self) -> None:
+        """Make those pictures of the newest reading that somebody watches on the page."""
+        if self._last is None or not self._config.heatmap.enabled:
+            return
+        for view in self._board.wanted():
+            self._board.show(view, self._view(view, self._last))
 
     def tell(self, event_type: EventType, moment: datetime, details: dict[str, Any]) -> None:
         """Publish an event."""
@@ -91,6 +109,15 @@ class Output:
         section, with_picture = self._config.heatmap, self._config.publish.picture
         picture = heatmap.render_snapshot(reading.scene, section, zones, with_picture=with_picture)
         self._publish(messages.snapshot_message(self._topics, heatmap.encode_jpeg(picture, section.quality)))
+
+    def _view(self, view: View, reading: Reading) -> bytes:
+        """Return a picture for the page as JPEG, which writes the legend itself."""
+        section = self._config.heatmap.model_copy(update={"legend": False, "overlay": view == "blend"})
+        if view == "picture":
+            picture = heatmap.render_picture(reading.frame, section)
+        else:
+            picture = heatmap.render(reading.scene, section)
+        return heatmap.encode_jpeg(picture, section.quality)
 
     def _show_heatmap(self, reading: Reading, now: float) -> None:
         section = self._config.heatmap
@@ -124,6 +151,10 @@ class Keeper:
         saved = scene.saved() if isinstance(scene, StillScene) else None
         if saved is not None:
             self._references.save(saved, now)
+
+    def forget(self) -> None:
+        """Delete the background: it shows what is not to be seen any more."""
+        self._references.forget()
 
     def stop(self, triggers: Triggers) -> None:
         """Write the last states, whenever that is."""

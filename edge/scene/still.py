@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ class StillScene:
         self._good_at = 0.0
         self._last_at: float | None = None
         self._state: SceneState | None = None
+        self._seen: tuple[Scene, Alignment, list[Blob]] | None = None
 
     @property
     def reference(self) -> Reference | None:
@@ -87,6 +89,30 @@ class StillScene:
         if self._background is not None:
             self._use(self._background)
 
+    def as_if(self, zones: tuple[ZoneSection, ...], calibration: CalibrationSection) -> Scene | None:
+        """Return the newest scene as it would be with other zones and another calibration; nothing is changed.
+
+        Null while nothing is read against the background. A calibration that can't be used gives no metres.
+        """
+        if self._seen is None or self._background is None:
+            return None
+        scene, fit, blobs = self._seen
+        try:
+            line = self.fit(calibration)
+        except ConfigError:
+            line = None
+        q = np.asarray(scene.aligned, np.float64)
+        masks = Zones(zones).masks(q.shape)
+        regions = []
+        for region, blob in zip(scene.regions, blobs, strict=True):
+            middle, error, x, y = self._middle(fit, self._background, blob, q)
+            metres = line.measure(middle, error, x, y) if line else Metres()
+            regions.append(
+                replace(region, zones=_touched(blob, masks), **asdict(metres), speed_mps=None, contact_s=None)
+            )
+        found = tuple(zone_scene(name, mask, q, _covered(blobs, q), tuple(regions)) for name, mask in masks.items())
+        return replace(scene, regions=tuple(regions), zones=found)
+
     def relearn(self) -> None:
         """Forget the background and learn it anew; where the new one shows another view, there are no metres."""
         self._before = self.reference or self._before
@@ -99,6 +125,7 @@ class StillScene:
         """Return the scene of the next frame: learning, tracking or lost."""
         height, width = depth.frame.pixels.shape[:2]
         self._aspect = height / width
+        self._seen = None
         if self._last_at is None:
             self._good_at = depth.frame.captured_at
             self._restore(depth)
@@ -183,10 +210,9 @@ class StillScene:
         self._steady = None
         self._good_at = now
         blobs = self._tracker.find(near)
-        foreground = np.zeros(near.shape, bool)
-        for blob in blobs:
-            foreground[blob.window] |= blob.mask
+        foreground = _covered(blobs, q)
         scene = self._scene(depth, fit, background, q, blobs, foreground)
+        self._seen = scene, fit, blobs
         background.follow(q, foreground, now - (now if self._last_at is None else self._last_at))
         return scene
 
@@ -220,12 +246,7 @@ class StillScene:
         Nearness is a high percentile, since it asks for the nearest part; distance is the median without the rim:
         percentiles of noise are biased.
         """
-        inner = blob.inner()
-        inside = inner.of(q)
-        middle = float(np.median(inside))
-        noise = max(float(np.median(blob.of(background.sigma))), fit.residual)
-        error = 1.2533 * noise / max(1.0, inside.size / _CORRELATED_PIXELS) ** 0.5  # sqrt(pi/2): of a median
-        x, y = inner.places(q.shape)
+        middle, error, x, y = self._middle(fit, background, blob, q)
         centroid = float(x.mean()), float(y.mean())
         metres = self._calibration.measure(middle, error, x, y) if self._calibration else Metres()
         track = self._tracker.track(blob)
@@ -236,7 +257,7 @@ class StillScene:
             box=blob.box(q.shape),
             centroid=centroid,
             area=blob.area / q.size,
-            zones=tuple(name for name, mask in masks.items() if bool((mask[blob.window] & blob.mask).any())),
+            zones=_touched(blob, masks),
             bearing_deg=bearing(centroid[0], self._section.horizontal_fov_deg),
             distance_m=metres.distance_m,
             uncertainty_m=metres.uncertainty_m,
@@ -246,6 +267,16 @@ class StillScene:
             speed_mps=speed,
             contact_s=contact,
         )
+
+    def _middle(
+        self, fit: Alignment, background: Background, blob: Blob, q: Doubles
+    ) -> tuple[float, float, Doubles, Doubles]:
+        """Return the q of a blob's middle and its standard deviation, and places x, y, (n,), that it was taken from."""
+        inner = blob.inner()
+        inside = inner.of(q)
+        noise = max(float(np.median(blob.of(background.sigma))), fit.residual)
+        error = 1.2533 * noise / max(1.0, inside.size / _CORRELATED_PIXELS) ** 0.5  # sqrt(pi/2): of a median
+        return float(np.median(inside)), error, *inner.places(q.shape)
 
     def _motion(self, q: float, metres: Metres, slope: tuple[float, float] | None) -> tuple[float | None, float | None]:
         """Return the speed of approach in m/s and the time to contact in s, from u = 1/Z: -dZ/dt = du/dt / u^2."""
@@ -320,3 +351,16 @@ class StillScene:
             background_age_seconds=age,
             zones=tuple(ZoneScene(name=name, occupied=value) for name, value in self._occupied.items()),
         )
+
+
+def _covered(blobs: list[Blob], q: Doubles) -> Mask:
+    """Return the pixels, bool (h, w) as q, that the blobs cover."""
+    foreground = np.zeros(q.shape, bool)
+    for blob in blobs:
+        foreground[blob.window] |= blob.mask
+    return foreground
+
+
+def _touched(blob: Blob, masks: dict[str, Mask]) -> tuple[str, ...]:
+    """Return the names of the zones, masks bool (h, w), that a blob lies in or touches."""
+    return tuple(name for name, mask in masks.items() if bool((mask[blob.window] & blob.mask).any()))

@@ -1,9 +1,25 @@
-"""The page and the HTTP API of a running daemon, on a loopback address.
+"""The page and the HTTP API of a running daemon.
 
-Layer 3: reads a Board, knows nothing of cameras, networks or brokers.
+Layer 3: reads a Board, hands uploads and changes on, knows nothing of cameras, networks or brokers.
 """
 
-from edge.web.app import Board, create_app
+from edge.web.access import Access
+from edge.web.app import create_app
+from edge.web.board import Board, View
 from edge.web.server import WebServer
+from edge.web.setup import Busy, Counter, Stale
+from edge.web.uploads import Estimator, NotReady, Uploads
 
-__all__ = ["Board", "WebServer", "create_app"]
+__all__ = [
+    "Access",
+    "Board",
+    "Busy",
+    "Counter",
+    "Estimator",
+    "NotReady",
+    "Stale",
+    "Uploads",
+    "View",
+    "WebServer",
+    "create_app",
+]

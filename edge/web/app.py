@@ -1,84 +1,131 @@
-"""The Flask application: the page, its data, and who may ask for them.
+"""The Flask application: the page, its data, and what is the same for every answer."""
 
-A loopback address keeps no web page out: any page in a browser on this machine can send requests to it, and one whose
-name is re-pointed at 127.0.0.1 (DNS rebinding) could read the answers too. So every request is checked before all else.
-"""
-
-import json
+import io
 import secrets
-from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
-from flask import Flask, Request, Response, render_template, request
-from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable
+from flask import Flask, Request, Response, redirect, render_template, request
+from werkzeug.exceptions import HTTPException, ServiceUnavailable, TooManyRequests, Unauthorized
+
+from edge.web.access import Access
+from edge.web.answers import explain, json_response
+from edge.web.board import Board
+from edge.web.metrics import metrics_text
+from edge.web.setup import Counter, add_setup
+from edge.web.streams import add_streams
+from edge.web.uploads import Uploads, add_uploads
 
 # Longer than the slowest camera's interval (camera.fps is at least 0.05), and three times camera.timeout's default.
 STALE_SECONDS = 30.0
+FORM_BYTES = 16_384  # of what is sent with an upload beside the picture, and of a form
 
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; img-src 'self' blob:; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Referrer-Policy": "same-origin",  # with no-referrer the form's Origin would be null
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
 }
+_OPEN = ("log_in", "static")  # what is answered without a token
 
 
-class Board(Protocol):
-    """The newest results; a seam so that the page can be tried without camera, network and broker."""
+class _InMemory(Request):
+    """A request whose uploads never touch a disk."""
 
-    def state(self) -> dict[str, Any] | None:
-        """Return the newest reading as the topic `state` has it, or null before the first."""
+    max_form_parts = 8
 
-    def info(self) -> dict[str, Any]:
-        """Return what the daemon is, as the topic `info` has it."""
-
-    def health(self) -> dict[str, Any]:
-        """Return how the daemon fares, as the topic `health` has it, with the camera's status as `camera`."""
-
-    def heatmap(self) -> tuple[int, bytes] | None:
-        """Return the newest heatmap's sequence number and JPEG, or null before the first."""
+    def _get_file_stream(self, *_: Any, **__: Any) -> io.BytesIO:
+        return io.BytesIO()
 
 
-def create_app(board: Board, *, allowed_hosts: Collection[str]) -> Flask:
-    """Make the application that shows `board`.
+def create_app(board: Board, access: Access, *, uploads: Uploads, counter: Counter) -> Flask:
+    """Make the application that shows `board` to those whom `access` lets in.
 
-    `allowed_hosts` are the values of the Host header that are answered, in lower case and with the port, such as
-    `127.0.0.1:8080`.
+    `counter` takes what is changed.
     """
     app = Flask(__name__)
-    app.register_error_handler(HTTPException, _explain)
-    _add_guards(app, allowed_hosts)
-    _add_page(app, board)
+    app.request_class = _InMemory
+    app.config["MAX_CONTENT_LENGTH"] = uploads.max_bytes + FORM_BYTES
+    app.register_error_handler(HTTPException, explain)
+    _add_guards(app, access)
+    _add_log_in(app, access)
+    _add_page(app, board, access)
     _add_api(app, board)
+    _add_metrics(app, board, uploads)
+    add_streams(app, board)
+    add_uploads(app, uploads)
+    add_setup(app, access, counter)
     return app
 
 
-def _add_guards(app: Flask, allowed_hosts: Collection[str]) -> None:
+def _add_guards(app: Flask, access: Access) -> None:
     @app.before_request
     def check() -> None:
-        _check_host(request, allowed_hosts)
-        _check_origin(request)
+        access.check_host(request)
+        access.check_origin(request)
+        if request.endpoint not in _OPEN:
+            access.check_token(request)
 
     @app.after_request
     def add_headers(response: Response) -> Response:
-        response.headers.update(_HEADERS)
+        response.headers.update(HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
 
-def _add_page(app: Flask, board: Board) -> None:
+def _add_log_in(app: Flask, access: Access) -> None:
+    @app.errorhandler(Unauthorized)
+    def ask(error: Unauthorized) -> Response:
+        """Lead a person to the form; tell a program what it lacks."""
+        if request.method == "GET" and "text/html" in dict(request.accept_mimetypes):
+            return _plain(redirect("/login", 303))
+        response = explain(error)
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    @app.route("/login", methods=["GET", "POST"])
+    def log_in() -> Response:
+        if not access.asks:
+            return _plain(redirect("/", 303))
+        if request.method == "GET":
+            return Response(render_template("login.html", problem=""))
+        try:
+            right = access.is_token(request, request.form.get("token", ""))
+        except TooManyRequests as error:
+            response = Response(render_template("login.html", problem=error.description), 429)
+            response.headers["Retry-After"] = str(error.retry_after)
+            return response
+        if not right:
+            return Response(render_template("login.html", problem="This is not the token."), 401)
+        response = _plain(redirect("/", 303))
+        access.log_in(response)
+        return response
+
+
+def _plain(response: Any) -> Response:
+    """Return a redirect of werkzeug's as Flask's."""
+    return Response(response.get_data(), response.status_code, {"Location": response.headers["Location"]})
+
+
+def _add_page(app: Flask, board: Board, access: Access) -> None:
     run = secrets.token_hex(4)  # sequence numbers begin anew with every start, ETags must not
 
     @app.get("/")
     def page() -> str:
-        name = board.info().get("name", "edge-depth")
-        has_heatmap = board.heatmap() is not None
-        return render_template("page.html", name=name, has_heatmap=has_heatmap, stale_seconds=STALE_SECONDS)
+        return render_template(
+            "page.html",
+            name=board.info().get("name", "edge-depth"),
+            stale_seconds=STALE_SECONDS,
+            views=board.views(),
+            token=access.asks,
+            proof=access.proof(request),
+        )
 
     @app.get("/heatmap.jpg")
     def heatmap() -> Response:
@@ -96,51 +143,33 @@ def _add_page(app: Flask, board: Board) -> None:
 def _add_api(app: Flask, board: Board) -> None:
     @app.get("/api/state")
     def state() -> Response:
-        """Return the newest reading, null before the first; a header tells whether /heatmap.jpg has changed."""
-        response = _json(board.state())
-        if newest := board.heatmap():
-            response.headers["Heatmap-Sequence"] = str(newest[0])
-        return response
+        return json_response(board.state())
 
     @app.get("/api/info")
     def info() -> Response:
-        return _json(board.info())
+        return json_response(board.info())
 
     @app.get("/api/health")
     def health() -> Response:
-        return _json(board.health())
+        return json_response(board.health())
+
+    @app.get("/api/history")
+    def history() -> Response:
+        return json_response(board.history())
 
     @app.get("/healthz")
     def healthz() -> Response:
         disabled = board.health().get("camera") == "disabled"  # on somebody's wish: no fault
         if not disabled and (problem := _problem(board.state(), datetime.now(UTC))):
             raise ServiceUnavailable(problem)
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
 
-def _check_host(asked: Request, allowed: Collection[str]) -> None:
-    """Refuse a name that is not this page's own: it may have been re-pointed at this machine by somebody else."""
-    host = asked.headers.get("Host", "")
-    if host.lower() not in allowed:
-        names = ", ".join(sorted(allowed))
-        raise Forbidden(f"Host must be one of {names}, not {host[:100]!r}; through SSH, forward the same port number")
-
-
-def _check_origin(asked: Request) -> None:
-    """Refuse what another page sends; following a link to this page is allowed.
-
-    Origin tells of posts and scripts in every browser, Sec-Fetch-Site also of pictures and frames, in browsers since
-    2023 (https://www.w3.org/TR/fetch-metadata/).
-    """
-    own = f"http://{asked.headers['Host']}"
-    origin = asked.headers.get("Origin", own)
-    if origin.lower() != own.lower():
-        raise Forbidden(f"Origin must be {own}, not {origin[:100]!r}: other pages may not ask")
-    headers = asked.headers
-    followed = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
-    link = followed and asked.method in ("GET", "HEAD")
-    if headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none") and not link:
-        raise Forbidden("Sec-Fetch-Site must be same-origin or none: other pages may not ask")
+def _add_metrics(app: Flask, board: Board, uploads: Uploads) -> None:
+    @app.get("/metrics")
+    def metrics() -> Response:
+        text, content_type = metrics_text(board, uploads)
+        return Response(text, content_type=content_type)
 
 
 def _problem(state: dict[str, Any] | None, now: datetime) -> str | None:
@@ -151,15 +180,3 @@ def _problem(state: dict[str, Any] | None, now: datetime) -> str | None:
     if age > STALE_SECONDS:
         return f"the newest reading is {age:.0f} s old; {STALE_SECONDS:.0f} s are allowed"
     return None
-
-
-def _explain(error: HTTPException) -> Response:
-    """Answer an error in JSON; an exception that nobody caught arrives here as 500, and is in the log."""
-    response = _json({"status": error.code, "reason": error.description})
-    response.headers.update(dict(error.get_headers()) | {"Content-Type": "application/json"})
-    response.status_code = error.code or 500
-    return response
-
-
-def _json(value: object) -> Response:
-    return Response(json.dumps(value, allow_nan=False, ensure_ascii=False), mimetype="application/json")

@@ -1,28 +1,52 @@
-"""The HTTP server of the page: waitress on a loopback address, in a thread of its own."""
+"""The HTTP server of the page: waitress, in threads of its own."""
 
+import json
 import logging
 import socket
 import threading
+import time
 
 import waitress
 from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.task import ErrorTask
 
-from edge.config import split_address
+from edge.config import WebSection, split_address
 from edge.errors import EdgeError, ThreadStuck
-from edge.web.app import Board, create_app
+from edge.web.access import Access
+from edge.web.app import FORM_BYTES, HEADERS, create_app
+from edge.web.board import Board
+from edge.web.setup import Counter
+from edge.web.streams import STREAMS
+from edge.web.uploads import QUEUE, Estimator, Uploads
 
 logger = logging.getLogger(__name__)
 
-_THREADS = 6  # a browser opens as many connections to one server, so none of its requests waits for another
+# waitress gives every request a thread until it is answered. Streams and those who wait for their picture's depth may
+# hold all that they are allowed, and there are still as many left as a browser opens connections to one server.
+_THREADS = 2 * STREAMS + QUEUE + 1 + 6
+_CONNECTIONS = 80
 _STOP_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 1.0  # for what is being answered, streams among it
+_SILENT_MS = 20_000  # until a client that takes nothing any more counts as gone
 
 
 class WebServer:
-    """The page of `board` at the address `listen`, `host:port`; port 0 takes a free one."""
+    """The page of `board` as `section` has it; port 0 of `listen` takes a free one.
 
-    def __init__(self, listen: str, board: Board) -> None:
-        self._host, self._port = split_address(listen)
+    `estimator` runs the network for uploads, `counter` takes what is changed on the page.
+
+    Raises:
+        ConfigError: there is no token where one is needed.
+    """
+
+    def __init__(self, section: WebSection, board: Board, *, estimator: Estimator, counter: Counter) -> None:
+        self._host, self._port = split_address(section.listen or "127.0.0.1:0")
+        self._section = section
+        self._token = section.read_token()
         self._board = board
+        self._counter = counter
+        self._uploads = Uploads(estimator, max_bytes=section.upload_bytes, max_pixels=section.upload_pixels)
 
     @property
     def url(self) -> str:
@@ -37,17 +61,32 @@ class WebServer:
             EdgeError: the address can't be had.
         """
         listener = self._listen()
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_MS)  # its connections inherit it
         self._port = listener.getsockname()[1]
+        access = Access(
+            _names(self._host, self._section.names),
+            self._port,
+            any_address=not self._section.is_loopback,
+            token=self._token,
+        )
+        body_bytes = self._section.upload_bytes + FORM_BYTES
         self._server = waitress.create_server(
-            create_app(self._board, allowed_hosts=_names(self._host, self._port)),
+            create_app(self._board, access, uploads=self._uploads, counter=self._counter),
             sockets=[listener],
             threads=_THREADS,
-            connection_limit=50,
+            connection_limit=_CONNECTIONS,
             max_request_header_size=16_384,
-            max_request_body_size=16_384,
+            max_request_body_size=body_bytes,
+            inbuf_overflow=body_bytes + 1,  # never into a file: nothing that is uploaded is stored
+            outbuf_overflow=64 << 20,
+            outbuf_high_watermark=256 << 10,  # a slow viewer gets fewer pictures, not all of them late
+            channel_request_lookahead=1,  # so that a viewer who goes is noticed
             asyncore_use_poll=True,
             ident=None,
         )
+        self._server.channel_class = _Channel
+        self._server.adj.send_bytes = 1  # events are short, and are wanted at once; as an argument it is deprecated
+        self._uploads.start()
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._thread.start()
 
@@ -57,6 +96,11 @@ class WebServer:
         Raises:
             ThreadStuck: the server does not end in 5 s.
         """
+        self._board.close()
+        self._uploads.stop()
+        ends_at = time.monotonic() + _LAST_WORDS_SECONDS
+        while self._server.task_dispatcher.active_count and time.monotonic() < ends_at:
+            time.sleep(0.01)
         # waitress has no way to stop from another thread; its own thread ends when its map of connections is empty.
         connections = self._server._map
         self._server.trigger.pull_trigger(lambda: wasyncore.close_all(connections, ignore_all=True))
@@ -80,8 +124,26 @@ class WebServer:
             logger.exception("the page has failed; the daemon goes on without it")
 
 
-def _names(host: str, port: int) -> frozenset[str]:
-    """Return what a browser on this machine may call the server in its Host header."""
+class _JsonError(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    """Answers what is no request, or too large, before the application sees it: in JSON like everything else."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = json.dumps({"status": error.code, "reason": error.body}).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers = [*HEADERS.items(), ("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        self.response_headers += [("Content-Length", str(len(body))), ("Connection", "close")]
+        self.close_on_finish = True
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    error_task_class = _JsonError
+
+
+def _names(host: str, others: tuple[str, ...]) -> set[str]:
+    """Return what browsers may call this machine: names that nobody else can point at it, and those configured."""
     names = {"localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host}
-    bare = names if port == 80 else set()  # browsers leave out the standard port
-    return frozenset({f"{name}:{port}" for name in names} | bare)
+    machine = socket.gethostname().lower()
+    return names | {machine, f"{machine}.local", *others} - {""}

@@ -1,13 +1,16 @@
-// Keeps the page up to date: asks for the newest reading, and shows it.
+// Keeps the page up to date: shows every reading, and which part of the page was asked for.
 
-const SHOWN_MS = 500;
-const HIDDEN_MS = 10_000;
-const RETRY_MS = 2_000;
-const TIMEOUT_MS = 5_000;
-const FACTS_EVERY = 4; // polls
+import * as chart from "./chart.js";
+import { $, ask, fixed, make, percent, write } from "./dom.js";
+import { follow } from "./live.js";
+import * as setup from "./setup.js";
+import * as trial from "./try.js";
+import * as view from "./view.js";
+
 const OLD_SECONDS = 3; // from here on the age of a reading is told
 const STALE_SECONDS = Number(document.body.dataset.staleSeconds);
 const BAR_END = 1.5; // as the heatmap has it
+const PARTS = ["live", "try", "setup"];
 
 const CAMERA = {
   reconnecting: "The camera delivers no pictures; trying to open it again.",
@@ -15,88 +18,91 @@ const CAMERA = {
   disabled: "The camera is switched off.",
 };
 
-const $ = (id) => document.getElementById(id);
-let timer;
-let polls = 0;
-let heatmap = null; // its sequence number, once asked for
-let facts = { info: {}, health: {} };
+const now = { state: null, age: null, at: 0, info: {}, health: {}, gone: null };
 
-// Touches the page only where something changed, so that nothing is announced twice.
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
+const take = {
+  info(info) {
+    const other = info.config_hash !== now.info.config_hash;
+    now.info = info;
+    if (other) loadSettings();
+    show();
+  },
+  health(health) {
+    now.health = health;
+    show();
+  },
+  state({ now: time, state }) {
+    if (now.gone) view.watch();
+    now.gone = null;
+    now.state = state;
+    now.age = state && time - Date.parse(state.time) / 1000; // both are the daemon's clock
+    now.at = performance.now();
+    if (state) chart.add(Date.parse(state.time) / 1000, state.nearest);
+    show();
+  },
+  gone(words) {
+    now.gone = words;
+    show();
+  },
+};
 
-function fixed(value, digits, unit = "") {
-  return value == null ? "–" : value.toFixed(digits) + unit;
-}
-
-function percent(value) {
-  return value == null ? "–" : `${Math.round(value * 100)} %`;
-}
-
-async function ask(path) {
-  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-  if (!response.ok) throw new Error(`${path}: ${response.status}`);
-  return { values: await response.json(), headers: response.headers };
-}
-
-async function poll() {
-  let state, headers;
+async function loadSettings() {
   try {
-    ({ values: state, headers } = await ask("/api/state"));
-    if (polls++ % FACTS_EVERY === 0) {
-      const [info, health] = await Promise.all([ask("/api/info"), ask("/api/health")]);
-      facts = { info: info.values, health: health.values };
-    }
+    const settings = await (await ask("/api/setup")).json();
+    view.configure(settings.values);
+    document.body.dataset.colormap = settings.colormap;
+    setup.load(settings);
   } catch {
-    polls = 0;
-    showState("old", "No answer from the daemon; trying again.");
-    return schedule(RETRY_MS);
+    setTimeout(loadSettings, 2_000); // the network may still be being loaded
   }
-  show(state, headers);
-  schedule(document.hidden ? HIDDEN_MS : SHOWN_MS);
 }
 
-function schedule(milliseconds) {
-  clearTimeout(timer);
-  timer = setTimeout(poll, milliseconds);
-}
-
-function show(state, headers) {
-  // Both times are the daemon's, so the clock of this machine doesn't matter.
-  const age = state && (Date.parse(headers.get("Date")) - Date.parse(state.time)) / 1000;
+function show() {
+  const { state } = now;
+  const age = state && now.age + (performance.now() - now.at) / 1000;
   showState(...describe(state, age));
+  showBroker();
   showNearest(state, age);
+  showTriggers(state);
   showZones(state);
-  showHeatmap(headers.get("Heatmap-Sequence"));
+  view.draw(state);
   showFacts(state);
-  const progress = state?.scene.state === "learning" ? state.scene.progress : null;
+  const progress = !now.gone && state?.scene.state === "learning" ? state.scene.progress : null;
   $("progress").hidden = progress == null;
   $("progress").value = progress ?? 0;
 }
 
 // Returns how well it goes (good, busy, bad, or old: what is shown is no longer so) and the words for it.
 function describe(state, age) {
-  const camera = CAMERA[facts.health.camera];
+  if (now.gone) return ["old", now.gone];
+  const camera = CAMERA[now.health.camera];
   if (camera) return ["old", camera];
   if (!state) return ["busy", "Waiting for the first picture."];
   if (age > STALE_SECONDS) return ["old", "No new reading for a long time."];
   const { state: scene, reason, progress } = state.scene;
   switch (scene) {
     case "learning":
-      return ["busy", `Learning the background, ${Math.floor((progress ?? 0) * 10) * 10} %`];
+      if (progress == null) return ["busy", `Learning: ${reason}.`];
+      return ["busy", `Learning the background, ${Math.floor(progress * 10) * 10} %`];
     case "lost":
       return ["bad", `Lost: ${reason ?? "the picture doesn’t fit the learned background"}.`];
     case "moving":
       return ["good", "Moving camera: zones are compared within each picture."];
     default:
-      return ["good", "Live"];
+      return ["good", reason ? `Live: ${reason}.` : "Live"];
   }
 }
 
 function showState(kind, text) {
   document.body.dataset.kind = kind;
   write($("state"), text);
+}
+
+function showBroker() {
+  const { mqtt_connected: connected, mqtt_problem: problem } = now.health;
+  const gone = connected === false;
+  write($("broker"), gone ? `The broker is gone${problem ? `: ${problem}` : ""}. Readings go on here.` : "");
+  $("broker").hidden = !gone;
 }
 
 function showNearest(state, age) {
@@ -107,7 +113,7 @@ function showNearest(state, age) {
   write($("nearest"), value);
   write($("nearest-note"), age > OLD_SECONDS ? `${note} ${Math.round(age)} s old.`.trim() : note);
   $("bar").parentElement.hidden = moving;
-  $("bar").style.clipPath = `inset(0 ${100 - Math.min(100, (100 * (nearness ?? 0)) / BAR_END)}% 0 0)`;
+  $("bar").style.left = `${Math.min(100, (100 * (nearness ?? 0)) / BAR_END)}%`;
 }
 
 function nearestZone(state) {
@@ -136,6 +142,22 @@ function nearestRegion(state) {
     parts.push(`${fixed(Math.abs(region.bearing_deg), 0)}° to the ${region.bearing_deg < 0 ? "left" : "right"}.`);
   }
   return [metres ? fixed(region.distance_m, 2, " m") : fixed(region.nearness, 2), parts.join(" ")];
+}
+
+function showTriggers(state) {
+  const triggers = Object.entries(state?.triggers ?? {});
+  $("triggers-card").hidden = triggers.length === 0;
+  const list = $("triggers");
+  if (list.children.length !== triggers.length) {
+    list.replaceChildren(...triggers.map(() => make("li", {}, make("strong"), make("span", { className: "soft" }))));
+  }
+  triggers.forEach(([name, { on, reason }], i) => {
+    const item = list.children[i];
+    item.dataset.on = on;
+    write(item.children[0], name);
+    const words = { true: "ON", false: "off" }[on] ?? "not known yet";
+    write(item.children[1], reason ? `${words}, frozen: ${reason}` : words);
+  });
 }
 
 function showZones(state) {
@@ -172,33 +194,22 @@ function newRow(length, scope) {
   return row;
 }
 
-// A new picture takes the place of the old one only when it is there in full.
-function showHeatmap(sequence) {
-  if (sequence === null || sequence === heatmap) return;
-  heatmap = sequence;
-  const next = $("heatmap").cloneNode();
-  next.hidden = false;
-  next.onload = () => {
-    $("heatmap").replaceWith(next);
-    $("no-heatmap").hidden = true;
-  };
-  next.src = `/heatmap.jpg?${sequence}`;
-}
-
 function showFacts(state) {
-  const { info, health } = facts;
+  const { info, health } = now;
   const weights = info.weights ?? {};
-  write($("name"), info.name ?? "edge-depth");
+  write($("name"), info.name ?? $("name").textContent);
   write($("notice"), weights.note ? `The readings come from ${weights.note}.` : "");
   $("notice").hidden = !weights.note;
   const heat = health.temperature_c == null ? null : fixed(health.temperature_c, 0, " °C");
   showList($("daemon"), {
+    Camera: health.camera ?? "–",
+    Broker: { true: "connected", false: "not connected" }[health.mqtt_connected] ?? null,
     Rate: fixed(health.fps, 1, " readings/s"),
     Latency: fixed(state?.latency_ms, 0, " ms"),
     Network: fixed(health.inference_ms?.p50, 0, " ms"),
     "View quality": percent(state?.quality),
-    Broker: { true: "connected", false: health.mqtt_problem ?? "not connected" }[health.mqtt_connected] ?? null,
     Temperature: heat && (health.throttled ? `${heat}, throttled` : heat),
+    Memory: health.rss_mb == null ? null : fixed(health.rss_mb, 0, " MB"),
     Weights: weights.name ?? "–",
     Engine: info.engine ? `${info.engine}, threads: ${info.threads}` : "–",
     Version: info.version ?? "–",
@@ -209,10 +220,43 @@ function showFacts(state) {
 function showList(list, values) {
   const lines = Object.entries(values).filter(([, value]) => value !== null);
   if (list.children.length !== 2 * lines.length) {
-    list.replaceChildren(...lines.flatMap(() => [document.createElement("dt"), document.createElement("dd")]));
+    list.replaceChildren(...lines.flatMap(() => [make("dt"), make("dd")]));
   }
   lines.flat().forEach((text, i) => write(list.children[i], text));
 }
 
-document.addEventListener("visibilitychange", () => document.hidden || schedule(0));
-poll();
+// Shows the part of the page that the address names.
+function showPart() {
+  const named = location.hash.slice(1);
+  const part = PARTS.includes(named) ? named : ($("main").dataset.part ?? "live");
+  const before = $("main").dataset.part;
+  $("main").dataset.part = part;
+  for (const element of document.querySelectorAll("[data-for]")) element.hidden = element.dataset.for !== part;
+  $("stage").hidden = part === "try";
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${part}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  setup.show(part === "setup");
+  if ((part === "try") !== (before === "try")) view.watch();
+  view.draw(now.state);
+}
+
+async function loadHistory() {
+  try {
+    chart.begin(await (await ask("/api/history")).json());
+  } catch {
+    // it begins with the next reading
+  }
+}
+
+window.addEventListener("hashchange", showPart);
+setInterval(show, 1_000); // ages grow
+trial.start();
+setup.start();
+showPart();
+loadHistory();
+follow(take);
+// The stream never ends: begun any earlier, the page would count as loading for ever.
+if (document.readyState === "complete") view.start();
+else window.addEventListener("load", view.start);

@@ -1,0 +1,86 @@
+"""Set up: what the page may change, handed on to where commands are obeyed."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn, Protocol
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import BadRequest, Conflict, RequestEntityTooLarge, ServiceUnavailable, UnprocessableEntity
+
+from edge.errors import EdgeError
+from edge.web.access import Access
+from edge.web.answers import json_response
+
+_MAX_BYTES = 65_536
+_MAX_BRACKETS = 5_000  # some hundred polygons
+
+
+class Busy(Exception):
+    """Nobody takes the command in time: the network is being loaded, or too many commands wait."""
+
+
+class Stale(Exception):
+    """What is to be changed was changed by somebody else in the meantime."""
+
+
+class Counter(Protocol):
+    """Where the page's commands are taken; a seam, so that the page can be tried without a daemon."""
+
+    def ask(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Have a command obeyed between two frames, and return the answer.
+
+        The commands are `setup` (what may be changed, as it stands), `propose` (what a change would do), `apply`,
+        `undo` and `relearn`.
+
+        Raises:
+            EdgeError: it is refused; the message says why.
+            Busy, Stale: see there; nothing is changed.
+        """
+
+
+def add_setup(app: Flask, access: Access, counter: Counter) -> None:
+    """Add what shows, tries out and makes changes."""
+
+    @app.get("/api/setup")
+    def setup() -> Response:
+        return _asked(counter, "setup", {})
+
+    @app.post("/api/setup/<any(propose, apply, undo, relearn):command>")
+    def change(command: str) -> Response:
+        access.check_changes(request)
+        return _asked(counter, command, _document())
+
+
+def _asked(counter: Counter, command: str, arguments: Mapping[str, Any]) -> Response:
+    try:
+        return json_response(counter.ask(command, arguments))
+    except Busy as busy:
+        raise ServiceUnavailable(str(busy), retry_after=2) from busy
+    except Stale as stale:
+        raise Conflict(str(stale)) from stale
+    except EdgeError as error:
+        raise UnprocessableEntity(str(error)) from error
+
+
+def _document() -> dict[str, Any]:
+    """Return the JSON object that was sent; nothing is an empty one.
+
+    Raises:
+        RequestEntityTooLarge, BadRequest: it is too long, or none.
+    """
+    text = request.get_data(cache=False)
+    if len(text) > _MAX_BYTES:
+        raise RequestEntityTooLarge(f"{len(text)} bytes; {_MAX_BYTES} are allowed")
+    if text.count(b"[") + text.count(b"{") > _MAX_BRACKETS:
+        raise BadRequest(f"must have {_MAX_BRACKETS} brackets at most")
+    try:
+        document = json.loads(text or b"{}", parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"must be JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise BadRequest("must be a JSON object")
+    return document
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON's")

@@ -1,0 +1,407 @@
+// What may be changed: a draft of it, what it would do by the daemon's own reckoning, and how it is applied.
+
+import { $, change, fixed, make, write } from "./dom.js";
+import * as shapes from "./shapes.js";
+
+const ASK_MS = 250; // after the last change
+const AGAIN_MS = 1_000; // what would fire now changes with every reading
+const NEARNESS = { min: 0.05, max: 1.5, step: 0.01 };
+const METRES = { min: 0.1, max: 10, step: 0.05 };
+const FLOOR = [[0.2, 0.6], [0.8, 0.6], [0.95, 0.98], [0.05, 0.98]];
+
+let settings = null; // as the daemon has told them
+let draft = null;
+let answer = null; // what the draft would do
+let isShown = false;
+let timer;
+let turn = 0;
+let names = 0;
+
+export function start() {
+  shapes.start(changed);
+  $("add-zone").addEventListener("click", addZone);
+  $("add-mask").addEventListener("click", addMask);
+  $("add-trigger").addEventListener("click", addTrigger);
+  $("add-point").addEventListener("click", addPoint);
+  $("apply").addEventListener("click", () => send("apply", { ...values(), revision: settings.revision }));
+  $("undo").addEventListener("click", () => send("undo"));
+  $("discard").addEventListener("click", () => begin(settings));
+  $("relearn").addEventListener("click", relearn);
+}
+
+// Takes over the settings; a draft with changes of its own stays, and is refused when it is applied.
+export function load(values) {
+  if (values.revision === settings?.revision) return; // what was applied here, or has not changed: whoever draws goes on
+  if (!settings || !answer?.difference?.length) {
+    begin(values);
+    return;
+  }
+  say("The settings were changed by somebody else; Discard loads them.", true);
+  settings = { ...values, revision: settings.revision, fresh: values };
+}
+
+export function show(visible) {
+  isShown = visible;
+  $("canvas").hidden = !visible;
+  if (!visible) shapes.cancel();
+  clearTimeout(timer);
+  if (visible && draft) propose();
+}
+
+function begin(values) {
+  settings = values.fresh ?? values;
+  draft = structuredClone(settings.values);
+  draft.zones.forEach((zone) => (zone.id = `zone-${names++}`));
+  draft.privacy_masks = draft.privacy_masks.map((polygon) => ({ polygon, id: `mask-${names++}` }));
+  answer = null;
+  render();
+  propose();
+}
+
+// Returns the draft as the daemon takes it; a place without metres is not one yet.
+function values() {
+  const { floor, max_metres } = draft.calibration;
+  const points = draft.calibration.points.filter((point) => point.metres > 0);
+  return {
+    zones: draft.zones.map(({ name, polygon }) => ({ name, polygon })),
+    privacy_masks: draft.privacy_masks.map((mask) => mask.polygon),
+    triggers: draft.triggers,
+    calibration: {
+      points: points.map(({ x, y, metres }) => ({ x, y, metres })),
+      floor: floor && { height_metres: floor.height_metres, tilt_deg: floor.tilt_deg, polygon: floor.polygon },
+      max_metres,
+    },
+  };
+}
+
+function changed() {
+  drawShapes();
+  clearTimeout(timer);
+  timer = setTimeout(propose, ASK_MS);
+}
+
+async function propose() {
+  if (!isShown || !draft) return;
+  const mine = ++turn;
+  try {
+    const found = await change("propose", values());
+    if (mine !== turn) return;
+    answer = found;
+    showAnswer();
+  } catch (error) {
+    if (mine === turn) say(error.message, true);
+  }
+  clearTimeout(timer);
+  if (isShown && !document.hidden) timer = setTimeout(propose, AGAIN_MS);
+}
+
+document.addEventListener("visibilitychange", () => document.hidden || propose());
+
+async function send(command, body = {}) {
+  clearTimeout(timer);
+  turn++;
+  try {
+    const found = await change(command, body);
+    const kept = found.written ? "" : " They could not be written: a restart will not know of them; the log says why.";
+    say(command === "apply" ? `Applied.${kept}` : `Gone back to what was before.${kept}`);
+    begin(found);
+  } catch (error) {
+    say(error.message, true);
+    propose();
+  }
+}
+
+async function relearn() {
+  try {
+    await change("relearn");
+    say("The background is learned anew; keep the view free of people and things.");
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+function say(words, isBad = false) {
+  $("setup-state").classList.toggle("bad", isBad);
+  write($("setup-state"), words);
+}
+
+// --- what is added --------------------------------------------------------------------------------------------------
+
+function freeName(kind, list) {
+  const taken = new Set(list.map((each) => each.name));
+  for (let i = 1; ; i++) if (!taken.has(`${kind}-${i}`)) return `${kind}-${i}`;
+}
+
+async function addZone() {
+  const name = freeName("zone", draft.zones);
+  const polygon = await shapes.polygon(`Draw ${name}`);
+  if (!polygon) return $("add-zone").focus();
+  const id = `zone-${names++}`;
+  draft.zones.push({ id, name, polygon });
+  render();
+  shapes.select(id);
+  const input = $("zone-list").lastElementChild.querySelector("input");
+  input.focus();
+  input.select();
+}
+
+async function addMask() {
+  const polygon = await shapes.polygon("Draw what is to be black");
+  if (polygon) {
+    const id = `mask-${names++}`;
+    draft.privacy_masks.push({ id, polygon });
+    render();
+    shapes.select(id);
+  }
+  $("add-mask").focus();
+}
+
+function addTrigger() {
+  const inMetres = draft.calibration.points.length > 1 || draft.calibration.floor != null;
+  draft.triggers.push({
+    name: freeName("trigger", draft.triggers),
+    zone: draft.zones.at(-1)?.name ?? null,
+    measure: inMetres ? "metres" : "nearness",
+    near: inMetres ? 1.5 : 0.8,
+  });
+  render();
+  $("trigger-list").lastElementChild.querySelector("input").focus();
+}
+
+async function addPoint() {
+  const found = await shapes.place("A place that you have measured");
+  if (!found) return $("add-point").focus();
+  draft.calibration.points.push({ x: found[0], y: found[1], metres: null });
+  render();
+  $("point-list").lastElementChild.querySelector("input").focus();
+}
+
+function remove(list, each) {
+  list.splice(list.indexOf(each), 1);
+  render();
+}
+
+// --- the forms ------------------------------------------------------------------------------------------------------
+
+function render() {
+  $("zone-list").replaceChildren(...draft.zones.map(zoneForm));
+  $("mask-list").replaceChildren(...draft.privacy_masks.map(maskForm));
+  $("trigger-list").replaceChildren(...draft.triggers.map(triggerForm));
+  $("point-list").replaceChildren(...draft.calibration.points.map(pointForm));
+  $("floor-form").replaceChildren(...floorForm());
+  $("floor").open ||= draft.calibration.floor != null;
+  $("undo").disabled = !settings.can_undo;
+  $("relearn").disabled = settings.mode !== "still";
+  changed();
+  if (answer) showAnswer();
+}
+
+function drawShapes() {
+  const { floor } = draft.calibration;
+  for (const zone of draft.zones) zone.label = zone.name;
+  draft.privacy_masks.forEach((mask, i) => Object.assign(mask, { kind: "mask", label: `mask ${i + 1}` }));
+  for (const zone of draft.zones) zone.kind = "zone";
+  const drawn = [...draft.privacy_masks, ...draft.zones];
+  if (floor) drawn.push(Object.assign(floor, { id: "floor", kind: "floor", label: "floor" }));
+  shapes.show(drawn, draft.calibration.points);
+}
+
+function field(words, input) {
+  return make("label", { className: "field" }, make("span", { textContent: words }), input);
+}
+
+function remover(words, action) {
+  return make("button", { className: "quiet", textContent: "Remove", onclick: action, aria: { label: words } });
+}
+
+function zoneForm(zone) {
+  const input = make("input", { value: zone.name, maxLength: 60, autocomplete: "off", spellcheck: false });
+  input.addEventListener("input", () => {
+    const before = zone.name;
+    zone.name = input.value.trim();
+    // A trigger goes along with its zone's name.
+    for (const trigger of draft.triggers) if (trigger.zone === before) trigger.zone = zone.name;
+    $("trigger-list").replaceChildren(...draft.triggers.map(triggerForm));
+    changed();
+  });
+  input.addEventListener("focus", () => shapes.select(zone.id));
+  return make("li", {}, field("Name", input), remover(`Remove the zone ${zone.name}`, () => remove(draft.zones, zone)), make("p", { className: "now soft" }));
+}
+
+function maskForm(mask, i) {
+  const choose = make("button", { className: "quiet", textContent: `Mask ${i + 1}`, onclick: () => shapes.select(mask.id) });
+  return make("li", {}, choose, remover(`Remove mask ${i + 1}`, () => remove(draft.privacy_masks, mask)));
+}
+
+function choice(value, options, onPick) {
+  const select = make("select", { onchange: () => onPick(select.value) });
+  select.append(...options.map(([text, words]) => make("option", { value: text, textContent: words, selected: text === value })));
+  return select;
+}
+
+function triggerForm(trigger) {
+  const name = make("input", { value: trigger.name, maxLength: 60, autocomplete: "off", spellcheck: false });
+  name.addEventListener("input", () => {
+    trigger.name = name.value.trim();
+    changed();
+  });
+  const zones = [["", "the whole picture"], ...draft.zones.map((zone) => [zone.name, zone.name])];
+  const zone = choice(trigger.zone ?? "", zones, (value) => {
+    trigger.zone = value || null;
+    changed();
+  });
+  const measure = choice(trigger.measure, [["nearness", "nearness"], ["metres", "metres"]], (value) => {
+    Object.assign(trigger, { measure: value, near: value === "metres" ? 1.5 : 0.8, clear: null });
+    render();
+  });
+  return make(
+    "li",
+    {},
+    field("Name", name),
+    field("Zone", zone),
+    field("Measure", measure),
+    ...levelFields(trigger),
+    make("p", { className: "now", role: "status" }),
+    remover(`Remove the trigger ${trigger.name}`, () => remove(draft.triggers, trigger)),
+  );
+}
+
+// Returns a slider and a number for the same level, under the slider where the reading is now, and the other level.
+function levelFields(trigger) {
+  const limits = trigger.measure === "metres" ? METRES : NEARNESS;
+  const slider = make("input", { type: "range", ...limits, value: trigger.near });
+  const number = make("input", { type: "number", min: 0.01, max: 200, step: "any", value: trigger.near });
+  const clear = make("input", { type: "number", min: 0.01, max: 200, step: "any", value: trigger.clear ?? "", placeholder: "a tenth beyond" });
+  const take = (from, to) => () => {
+    if (!(Number(from.value) > 0)) return;
+    trigger.near = Number(from.value);
+    to.value = from.value;
+    changed();
+  };
+  slider.addEventListener("input", take(slider, number));
+  number.addEventListener("input", take(number, slider));
+  clear.addEventListener("input", () => {
+    trigger.clear = clear.value === "" ? null : Number(clear.value);
+    changed();
+  });
+  const words = trigger.measure === "metres" ? "Fires when nearer than, in metres" : "Fires when nearer than, in nearness";
+  slider.setAttribute("aria-label", `${words}: slider`);
+  const track = make("div", { className: "track" }, slider, make("span", { className: "mark", hidden: true }));
+  return [make("div", { className: "level" }, field(words, number), track), field("Clears at", clear)];
+}
+
+function pointForm(point, i) {
+  const input = make("input", { type: "number", min: 0.1, max: 200, step: "any", value: point.metres ?? "" });
+  input.addEventListener("input", () => {
+    point.metres = input.value === "" ? null : Number(input.value);
+    changed();
+  });
+  const where = make("span", { className: "badge", textContent: i + 1, aria: { hidden: true } });
+  const gone = remover(`Remove place ${i + 1}`, () => remove(draft.calibration.points, point));
+  return make("li", {}, where, field(`Metres to place ${i + 1}`, input), gone, make("p", { className: "now soft" }));
+}
+
+function floorForm() {
+  const { floor } = draft.calibration;
+  if (settings.horizontal_fov_deg == null) {
+    return [make("p", { className: "soft", textContent: "Needs the lens’s field of view: scene.horizontal_fov_deg in the configuration’s file." })];
+  }
+  if (!floor) {
+    const add = async () => {
+      draft.calibration.floor = { height_metres: 2, tilt_deg: 20, polygon: FLOOR };
+      render();
+      shapes.select("floor");
+    };
+    return [make("button", { textContent: "Use the floor", onclick: add })];
+  }
+  const number = (words, key, limits) => {
+    const input = make("input", { type: "number", step: "any", value: floor[key], ...limits });
+    input.addEventListener("input", () => {
+      floor[key] = Number(input.value);
+      changed();
+    });
+    return field(words, input);
+  };
+  const drop = () => {
+    draft.calibration.floor = null;
+    render();
+  };
+  return [
+    number("Height of the camera, in metres", "height_metres", { min: 0.1, max: 50 }),
+    number("Tilt downwards, in degrees", "tilt_deg", { min: -30, max: 89 }),
+    make("div", { className: "row" },
+      make("button", { className: "quiet", textContent: "Move its corners", onclick: () => shapes.select("floor") }),
+      remover("Do without the floor", drop)),
+  ];
+}
+
+// --- what the draft would do ----------------------------------------------------------------------------------------
+
+function showAnswer() {
+  const { problems = [], difference = [] } = answer;
+  $("problems").replaceChildren(...problems.map((text) => make("p", { className: "bad", textContent: text })));
+  const lines = difference.map((line) => make({ "+": "ins", "-": "del" }[line[0]] ?? "span", { textContent: `${line}\n` }));
+  if ($("difference").textContent !== difference.map((line) => `${line}\n`).join("")) $("difference").replaceChildren(...lines);
+  $("difference").hidden = !difference.length;
+  $("no-difference").hidden = difference.length > 0 || problems.length > 0;
+  $("apply").disabled = problems.length > 0 || !difference.length || answer.fit?.problem != null;
+  $("discard").disabled = !problems.length && !difference.length;
+  if (problems.length) return;
+  showZones();
+  showTriggers();
+  showFit();
+}
+
+function showZones() {
+  draft.zones.forEach((zone, i) => {
+    const now = answer.zones[zone.name];
+    const words = { true: `occupied now, nearness ${fixed(now?.nearness, 2)}`, false: "free now" }[now?.occupied];
+    write($("zone-list").children[i].querySelector(".now"), words ?? "");
+  });
+}
+
+function showTriggers() {
+  draft.triggers.forEach((trigger, i) => {
+    const item = $("trigger-list").children[i];
+    const now = answer.triggers[trigger.name];
+    if (!now) return;
+    const unit = trigger.measure === "metres" ? " m" : "";
+    const level = now.level == null ? "nothing there" : fixed(now.level, 2, unit);
+    const words = {
+      near: `Now ${level}: would fire`,
+      between: `Now ${level}: between the levels, stays as it is`,
+      clear: `Now ${level}: would not fire`,
+      frozen: `Can’t be known now: ${now.reason}`,
+    }[now.event];
+    item.dataset.event = now.event;
+    write(item.querySelector(".now"), words);
+    const mark = item.querySelector(".mark");
+    const limits = unit ? METRES : NEARNESS;
+    mark.hidden = now.level == null;
+    mark.style.left = `${(100 * Math.min(1, Math.max(0, (now.level - limits.min) / (limits.max - limits.min)))).toFixed(1)}%`;
+  });
+}
+
+function showFit() {
+  const { fit } = answer;
+  let read = 0;
+  draft.calibration.points.forEach((point, i) => {
+    const found = point.metres > 0 ? fit?.points?.[read++] : null;
+    const off = found?.read_m == null ? null : found.read_m - point.metres;
+    const error = found?.uncertainty_m == null ? "" : ` ± ${fixed(found.uncertainty_m, 2)}`;
+    const sign = off < 0 ? "−" : "+";
+    const words = off == null ? "" : `reads ${fixed(found.read_m, 2)}${error} m, off by ${sign}${fixed(Math.abs(off), 2)} m`;
+    write($("point-list").children[i].querySelector(".now"), words);
+  });
+  $("fit").classList.toggle("bad", fit?.problem != null);
+  write($("fit"), fitWords(fit));
+}
+
+function fitWords(fit) {
+  if (!fit) return "";
+  if (fit.problem) return fit.problem;
+  const errors = fit.expected.filter((row) => row.uncertainty_m != null);
+  if (fit.residual == null || !errors.length) return "Fits. Measure a third place to know the error.";
+  const list = errors.map((row) => `${fixed(row.uncertainty_m, 2)} m at ${row.metres} m`).join(", ");
+  return `Fits with a residual of ${fit.residual.toFixed(3)} 1/m. Expected error: ${list}.`;
+}
