@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Measure the page: its weight, its first useful paint, an upload's answer, and what uploads cost the live readings.
 
-usage: scripts/bench_page.py [--seconds S] [--rounds N] [--fps F] [--json]
+usage: scripts/bench_page.py [--seconds S] [--rounds N] [--fps F] [--threads N] [--json]
 
-The whole daemon plays the bundled clip, with frames as fast as the network takes them unless --fps says otherwise. Load
-is made by processes of their own: a real Chromium (left out where selenium or Chromium is missing), one client that
+The whole daemon plays the bundled clip's frames, as fast as the network takes them unless --fps says otherwise. Load is
+made by processes of their own: a real Chromium (left out where selenium or Chromium is missing), one client that
 sends the same picture again and again, and twenty that send other pictures at once, each as soon as the one before was
 answered, or after the time that a 429 or 503 names.
 """
@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each phase (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of phases, without and with uploads (%(default)s)")
     parser.add_argument("--fps", type=float, default=60.0, help="of the camera (%(default)s)")
+    parser.add_argument("--threads", type=int, help="of the network (as many as processors, 4 at most)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--upload", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -72,10 +73,26 @@ def main() -> int:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run the daemon, and the measurements beside it."""
+    with tempfile.TemporaryDirectory() as frames:
+        _extract(Path(frames))
+        return _measured(Path(frames), args)
+
+
+def _extract(folder: Path) -> None:
+    """Write the clip's frames into a folder, which can be played at any rate."""
+    clip = cv2.VideoCapture(str(Clip().path))
+    number = 0
+    while (read := clip.read())[0]:
+        cv2.imwrite(str(folder / f"{number:04}.jpg"), read[1])
+        number += 1
+
+
+def _measured(frames: Path, args: argparse.Namespace) -> dict[str, Any]:
     times: list[float] = []
     config = Config.model_validate(
         {
-            "camera": {"source": str(Clip().path), "fps": args.fps},
+            "camera": {"source": str(frames), "fps": args.fps},
+            "model": {"threads": args.threads},
             "scene": {"learn_seconds": 3.0},
             "mqtt": {"enabled": False},
             "web": {"listen": "127.0.0.1:0"},
