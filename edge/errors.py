@@ -48,6 +48,12 @@ class EngineError(EdgeError, RuntimeError):
     exit_code = 70
 
 
+class MemoryFull(EdgeError, MemoryError):
+    """The daemon holds more memory than it may: only a clean process gives it back."""
+
+    exit_code = 70
+
+
 class ThreadStuck(EdgeError, RuntimeError):
     """A worker thread did not end when it was asked to."""
 

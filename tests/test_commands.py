@@ -125,6 +125,25 @@ def test_options_take_effect_and_say_so(rig):
         assert late.wait_for(f"{ROOT}/colormap/state", b"grey").retain
 
 
+def test_limits_hold_from_a_reload_on(rig):
+    """Neither `gate` nor `power` needs a restart: nothing is skipped any more, and health tells the other share."""
+    topic = f"{ROOT}/health"
+
+    def reports(since):
+        return [json.loads(payload) for payload in rig.heard(topic, since)]
+
+    eventually(lambda: [report for report in reports(0) if report["skipped"]], "frames to be skipped")
+    rig.write(gate={"max_skip_seconds": 0}, power={"max_duty": 0.5})
+    assert [] == rig.ask("reload")["restart_required"]
+    begun = len(rig.subscriber.heard)
+    eventually(lambda: (r := reports(begun)) and r[-1]["readings"] > r[0]["readings"] + 3, "readings that are counted")
+    first, *_, last = reports(begun)
+    rig.write()
+    rig.ask("reload")
+    assert first["allowed_duty"] == last["allowed_duty"] == 0.5
+    assert first["skipped"] == last["skipped"]
+
+
 @pytest.mark.parametrize(("option", "value"), [("colormap", "pink"), ("interval", "-1"), ("trigger/garden/near", "1")])
 def test_what_does_not_fit_is_not_set(rig, option, value):
     """The states are told again, as they were, and health counts the refusal."""

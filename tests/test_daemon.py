@@ -18,7 +18,7 @@ import pytest
 from edge.config import Config
 from edge.daemon import Daemon
 from edge.daemon.output import Keeper
-from edge.errors import CameraError, EngineError, WeightsError
+from edge.errors import CameraError, EngineError, MemoryFull, WeightsError
 from tests.broker import Subscriber, eventually, free_port
 
 PATIENCE_SECONDS = 90.0
@@ -217,6 +217,78 @@ def test_the_page_shows_the_running_daemon(photos):
     assert json.loads(seen["api/state"])["weights"] == "starter-seed"
     assert seen["heatmap.jpg"].startswith(b"\xff\xd8")
     assert "camera" in json.loads(seen["api/health"])
+
+
+def still_view(photos, tmp_path):
+    """Return a folder with one photograph: a view in which nothing ever moves."""
+    (tmp_path / "view").mkdir()
+    (tmp_path / "view" / "a.jpg").symlink_to(photos / "corridor.jpg")
+    return tmp_path / "view"
+
+
+def test_frames_that_show_nothing_new_are_skipped_and_have_readings_all_the_same(mosquitto, photos, tmp_path):
+    """Once the view is learned the network sees few; readings go on with their own frames, and say how old depth is."""
+    health = "edge-depth/test/health"
+    config = configuration(
+        mosquitto, still_view(photos, tmp_path), scene={"learn_seconds": 1.0}, heatmap={"interval": 0.0}
+    )
+    readings = []
+    with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
+        daemon = Daemon(config, consumers=(readings.append,))
+        skipped = lambda: subscriber.payloads(health) and json.loads(subscriber.payloads(health)[-1])["skipped"] > 20  # noqa: E731
+        run_until(daemon, lambda: skipped() and len([r for r in readings if r.depth_age_seconds]) > 30)
+        last = json.loads(subscriber.payloads(health)[-1])
+        pictures = subscriber.payloads("edge-depth/test/heatmap")
+    rested = [reading for reading in readings if reading.depth_age_seconds]
+    assert {"tracking"} == {reading.scene.state for reading in rested}
+    assert 5.0 >= max(reading.depth_age_seconds for reading in rested)
+    sequences = [reading.frame.sequence for reading in readings]
+    assert sequences == sorted(set(sequences))
+    assert {"capture", "gate", "preprocess", "inference", "scene", "triggers", "messages", "publish", "heatmap"} == set(
+        last["stages_ms"]
+    )
+    assert all(times["p50"] <= times["p95"] for times in last["stages_ms"].values())
+    assert last["readings"] > last["skipped"]
+    assert 0 < last["duty"] <= 1
+    assert len(pictures) > len(set(pictures))  # sent at every interval, drawn once
+
+
+def test_no_heatmap_is_drawn_for_nobody(photos):
+    """Without a broker, and while no page is looked at, there is none; who asks gets one."""
+    readings = []
+    daemon = Daemon(
+        configuration(None, photos, scene={"mode": "moving"}, mqtt={"enabled": False}), consumers=(readings.append,)
+    )
+    run_until(daemon, lambda: len(readings) > 3)
+    assert "heatmap" not in daemon.board.health()["stages_ms"]
+    assert daemon.board.heatmap()[1].startswith(b"\xff\xd8")
+    assert "heatmap" in daemon.board.health()["stages_ms"]
+
+
+def test_too_much_memory_ends_the_daemon_in_order(mosquitto, photos):
+    """Above power.max_rss: an error that says so with both figures, after the farewell to the broker."""
+    with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
+        daemon = Daemon(configuration(mosquitto, photos, power={"max_rss": 100.0}))
+        with pytest.raises(MemoryFull, match=r"power\.max_rss: \d+ MB are held, 100 MB are allowed") as caught:
+            daemon.run(PATIENCE_SECONDS)
+        assert 70 == caught.value.exit_code
+        subscriber.wait_for("edge-depth/test/status", b"offline")
+
+
+def test_heat_slows_the_network_down_and_is_told(mosquitto, photos, monkeypatch):
+    """Near power.max_temperature there are fewer frames, health says throttled, and there is one event."""
+    monkeypatch.setattr("edge.health.temperature", lambda: 78.0)
+    config = configuration(mosquitto, photos, scene={"mode": "moving"}, power={"max_temperature": 80.0})
+    health, event = "edge-depth/test/health", "edge-depth/test/event"
+    with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
+        run_until(Daemon(config), lambda: subscriber.payloads(event) and len(subscriber.payloads(health)) > 2)
+        events = [json.loads(payload) for payload in subscriber.payloads(event)]
+        last = json.loads(subscriber.payloads(health)[-1])
+    assert [("throttled", {"temperature_c": 78.0, "by": "power.max_temperature"})] == [
+        (each["event_type"], each["details"]) for each in events
+    ]
+    assert (True, 0.2) == (last["throttled"], last["allowed_duty"])
+    assert last["duty"] < 0.5
 
 
 def test_a_finite_source_ends_the_daemon_cleanly(mosquitto, photos, tmp_path):

@@ -12,27 +12,33 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge import __version__, health, homeassistant, messages
 from edge.camera import open_camera
 from edge.config import Config, dump, state_directory
 from edge.daemon.board import Board
 from edge.daemon.desk import Desk
+from edge.daemon.drawing import Drawing
 from edge.daemon.output import Keeper, Output
 from edge.daemon.process import notify, signals_handled
+from edge.daemon.watch import check_alive, check_memory
 from edge.depth import DepthModel, load_model, network_size
-from edge.errors import ConfigError, ThreadStuck
+from edge.errors import ConfigError
 from edge.export import settled
+from edge.gate import ChangeGate
 from edge.mqtt import Publisher, client_id_for
 from edge.overlay import Overlay
-from edge.pipeline import CaptureLoop, DepthLoop, Mailbox, Worker
+from edge.pipeline import CaptureLoop, DepthLoop, Mailbox
+from edge.power import Governor
 from edge.records import CameraStatus, Frame, Message, Reading
 from edge.scene import SceneModel, StillScene, make_scene
 from edge.state import AnnouncedStore, OverlayStore
 from edge.topics import Topics, machine_id
 from edge.triggers import Triggers
-from edge.web import WebServer
+
+if TYPE_CHECKING:
+    from edge.web import WebServer
 
 __all__ = ["Board", "Daemon"]
 
@@ -83,14 +89,17 @@ class Daemon:
         self._stop = threading.Event()
 
         self._model: DepthModel | None = None
-        self.board = Board(self._info(), self._health)
-        self.statistics = health.Statistics()
+        self.statistics, self._times = health.Statistics(), health.StageTimes()
+        self._governor = Governor(config.power, health.temperature)
         self._keeper = Keeper(state, self.topics.id)
         saved, states = self._keeper.load()
         self.scene: SceneModel = make_scene(config.scene, config.zones, config.calibration, saved)
         self._triggers = Triggers(config.triggers, states)
+        on = [name for name, on in states.items() if on]
+        drawing = Drawing(config.heatmap, self._times)
+        self.board = Board(self._info(), self._health, drawing.newest)
         self._output = Output(
-            config, self.topics, self.board, self._publish, [name for name, on in states.items() if on]
+            config, self.topics, self.board, drawing, self._publish, self._is_connected, on, self._times
         )
         self._announced_store = AnnouncedStore(state, self.topics.id)
         # What a broker has of us, as {topic: components}: what Home Assistant was told (the main thread's), and our own
@@ -101,7 +110,17 @@ class Daemon:
 
         mailbox: Mailbox[Frame] = Mailbox()
         consumers = (self.statistics.add, self._output.show, self._keep, *consumers)
-        self._depth = DepthLoop(self._load, self.scene, self._triggers, mailbox, self._stop, consumers)
+        self._depth = DepthLoop(
+            self._load,
+            self.scene,
+            self._triggers,
+            mailbox,
+            self._stop,
+            consumers,
+            gate=ChangeGate(config.gate),
+            pace=self._governor,
+            times=self._times,
+        )
         self._capture = CaptureLoop(
             open_camera(config.camera),
             mailbox,
@@ -112,7 +131,7 @@ class Daemon:
         )
         self._desk = Desk(self, self.topics, self._publish, self._depth.between_frames)
         self.publisher = self._make_publisher() if config.mqtt.enabled else None
-        self.web = WebServer(config.web.listen, self.board) if config.web.listen else None
+        self.web = self._make_page(config.web.listen) if config.web.listen else None
 
     def _make_publisher(self) -> Publisher:
         section = self._config.mqtt
@@ -126,6 +145,11 @@ class Daemon:
             on_gap=self._missed,
             stale_seconds=self._config.publish.min_interval,
         )
+
+    def _make_page(self, listen: str) -> "WebServer":
+        from edge.web import WebServer  # here: Flask is a sixth of what is waited for, and of no use without a page
+
+        return WebServer(listen, self.board)
 
     def run(self, seconds: float | None = None) -> None:
         """Work until a signal comes, a finite source ends or `seconds` are over since READY; then stop in order.
@@ -171,7 +195,8 @@ class Daemon:
         ready = False
         while not self._stop.wait(_TICK_SECONDS):
             now = time.monotonic()
-            _check_alive(self._depth, self._capture)
+            check_alive(self._depth, self._capture)
+            check_memory(self._config.power.max_rss)
             if not ready and self._depth.ready.is_set() and self._capture.tried.is_set():
                 ready = True
                 ends_at = float("inf") if seconds is None else now + seconds
@@ -263,6 +288,9 @@ class Daemon:
             self._triggers = self._depth.triggers = Triggers(config.triggers, self._triggers.states())
         if camera.enabled != before.camera.enabled:
             self._capture.enable(camera.enabled)
+        if config.gate != before.gate:
+            self._depth.gate = ChangeGate(config.gate)
+        self._governor.configure(config.power)
         if config.log != before.log:
             logging.getLogger().setLevel(config.log.level.upper())
         self._output.configure(config)
@@ -361,6 +389,9 @@ class Daemon:
         if self.publisher:
             self.publisher.publish(message, keep=keep)
 
+    def _is_connected(self) -> bool:
+        return self.publisher is not None and self.publisher.connected
+
     def _keep(self, reading: Reading) -> None:
         self._keeper.keep(reading, self.scene, self._triggers)
 
@@ -368,6 +399,10 @@ class Daemon:
         """Return how the daemon fares now, as the topic `health` has it."""
         values = self.statistics.snapshot() | health.machine_health()
         values |= {"camera": self._capture.status, "camera_reconnects": self._capture.reconnects}
+        values |= {"skipped": self._depth.skipped, "allowed_duty": round(self._governor.allowed_duty, 3)}
+        values |= {"stages_ms": self._times.snapshot()}
+        if self._governor.throttled:
+            values["throttled"] = True
         if self.publisher:
             publisher = self.publisher
             values |= {"mqtt_connected": publisher.connected, "mqtt_problem": publisher.problem}
@@ -379,7 +414,9 @@ class Daemon:
         self._publish(messages.health_message(self.topics, values))
         throttled = bool(values["throttled"])
         if throttled and not self._throttled:
-            self._output.tell("throttled", datetime.now(UTC), {"temperature_c": values["temperature_c"]})
+            by = "power.max_temperature" if self._governor.throttled else "firmware"
+            details = {"temperature_c": values["temperature_c"], "by": by}
+            self._output.tell("throttled", datetime.now(UTC), details)
         self._throttled = throttled
 
     def _camera_changed(self, status: CameraStatus, reason: str) -> None:
@@ -390,14 +427,3 @@ class Daemon:
             self._output.tell("camera_back", datetime.now(UTC), {})
         self._camera_status = status
         self._health_due = 0.0  # a change is worth a report at once
-
-
-def _check_alive(*workers: Worker) -> None:
-    """Raise for a worker that broke its promise of a sign of life.
-
-    Raises:
-        ThreadStuck: naming the thread.
-    """
-    for worker in workers:
-        if worker.overdue:
-            raise ThreadStuck(f"the {worker.name} thread has shown no sign of life in time; restart the daemon")

@@ -138,7 +138,9 @@ def _refine(r: Doubles, d: Doubles, scale: float, shift: float) -> tuple[float, 
     weights = np.zeros_like(r)
     for _ in range(_ITERATIONS):
         errors = d - scale * r - shift
-        weights = np.clip(1 - (errors / (_TUKEY * _deviation(errors, weights, scale))) ** 2, 0, None) ** 2
+        errors /= _TUKEY * _deviation(errors, weights, scale)
+        weights = np.maximum(1 - errors * errors, 0)
+        weights *= weights
         total = weights.sum()
         r_mean, d_mean = (weights @ r) / total, (weights @ d) / total
         variance = weights @ (r - r_mean) ** 2
