@@ -132,11 +132,13 @@ def test_limits_hold_from_a_reload_on(rig):
     def reports(since):
         return [json.loads(payload) for payload in rig.heard(topic, since)]
 
-    eventually(lambda: [report for report in reports(0) if report["skipped"]], "frames to be skipped")
+    eventually(lambda: [report for report in reports(0) if report["skipped"]], "frames to be skipped", 60)
     rig.write(gate={"max_skip_seconds": 0}, power={"max_duty": 0.5})
     assert [] == rig.ask("reload")["restart_required"]
     begun = len(rig.subscriber.heard)
-    eventually(lambda: (r := reports(begun)) and r[-1]["readings"] > r[0]["readings"] + 3, "readings that are counted")
+    eventually(
+        lambda: (r := reports(begun)) and r[-1]["readings"] > r[0]["readings"] + 3, "readings that are counted", 60
+    )
     first, *_, last = reports(begun)
     rig.write()
     rig.ask("reload")
