@@ -37,7 +37,7 @@ import yaml
 from bench_mqtt import HOST, TOPICS, Broker, listening
 
 from edge.commands.demo import Clip
-from edge.config import state_directory
+from edge.config import GateSection, state_directory
 from edge.health import machine_name
 
 PATIENCE_SECONDS = 300.0
@@ -88,7 +88,7 @@ def _arguments() -> argparse.Namespace:
 
 # ------------------------------------------------------------------------------------------------- what the daemon sees
 
-_GATES = {"gated": 5.0, "ungated": 0.0}
+_GATES = {"gated": GateSection().max_skip_seconds, "ungated": 0.0}
 
 
 def _write_static(path: Path, fps: float) -> None:
