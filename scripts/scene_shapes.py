@@ -77,7 +77,14 @@ _FAMILIES: dict[str, tuple[Any, ...]] = {
     "wall": ((0, 1), (0, 0.35), (0.5, 0.97), ("plain",) * 6 + ("noise", "stripes", "brick", "tiles"), (1, 6), 0.9),
     "floor": ((0.02, 0.14), (0.05, 0.6), (0.15, 0.8), ("planks", "planks", "tiles", "weave", "plain"), (1.5, 8), 0.45),
     "wood": ((0.03, 0.11), (0.2, 0.7), (0.15, 0.85), ("grain", "grain", "grain", "plain"), (4, 24), 0.5),
-    "cloth": ((0, 1), (0, 0.8), (0.08, 0.9), ("weave", "weave", "plain", "stripes", "checker", "collage"), (8, 60), 0.95),
+    "cloth": (
+        (0, 1),
+        (0, 0.8),
+        (0.08, 0.9),
+        ("weave", "weave", "plain", "stripes", "checker", "collage"),
+        (8, 60),
+        0.95,
+    ),
     "gloss": ((0, 1), (0, 0.9), (0.05, 0.95), ("plain", "plain", "noise"), (3, 30), 0.25),
     "metal": ((0.5, 0.65), (0, 0.1), (0.3, 0.9), ("plain", "noise"), (3, 30), 0.3),
     "skin": ((0.02, 0.09), (0.25, 0.6), (0.25, 0.95), ("plain",), (8, 20), 0.6),
@@ -97,7 +104,9 @@ def paint(dice: Dice, family: str) -> Paint:
     hue, value = dice.between(*hues), dice.between(*values)
     saturation = saturations[0] + (saturations[1] - saturations[0]) * dice.between(0, 1) ** 2
     pattern = dice.pick(patterns)
-    contrast = dice.pick((0.04, 0.12, 0.35), (4, 4, 2)) * _CONTRAST.get(family, 1.0) * (0.3 if pattern == "plain" else 1)
+    contrast = (
+        dice.pick((0.04, 0.12, 0.35), (4, 4, 2)) * _CONTRAST.get(family, 1.0) * (0.3 if pattern == "plain" else 1)
+    )
     colours = [hsv(hue, saturation, value)]
     for _ in range(3):
         other = (hue + dice.between(-0.5, 0.5) * contrast) % 1

@@ -148,7 +148,7 @@ def _collage(rng: np.random.Generator) -> tuple[Grey, float]:
     tile = np.full((SIDE, SIDE), rng.random(), np.float32)
     slope = noise(rng, 1, 2.2)
     for size in np.sort(6 + 90 * rng.random(70) ** 3)[::-1]:
-        x, y, tone = rng.integers(0, SIDE, 2).tolist() + [float(rng.random())]
+        x, y, tone = [*rng.integers(0, SIDE, 2).tolist(), float(rng.random())]
         long, angle, round_one = size * rng.uniform(0.2, 1), rng.uniform(0, 180), rng.random() < 0.5
         for dx in (-SIDE, 0, SIDE):
             for dy in (-SIDE, 0, SIDE):

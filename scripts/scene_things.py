@@ -127,8 +127,14 @@ def kitchen(dice: Dice) -> Thing:
         if dice.chance(0.8):
             parts += put(trinket(dice), (x + dice.between(-0.2, 0.2), dice.between(-0.15, 0.2), 0.9), 0)
     at = dice.between(-0.3, 0.3) * wide
-    parts += [box((0.5, 0.4, 0.006), handle, (at, 0, 0.9)), limb((at, 0.22, 0.9), (at, 0.22, 1.15), (0.015, 0.012), handle)]
-    parts += [limb((at, 0.22, 1.15), (at, 0.05, 1.12), (0.012, 0.01), handle), box((0.55, 0.5, 0.008), dark, (-at, 0, 0.9))]
+    parts += [
+        box((0.5, 0.4, 0.006), handle, (at, 0, 0.9)),
+        limb((at, 0.22, 0.9), (at, 0.22, 1.15), (0.015, 0.012), handle),
+    ]
+    parts += [
+        limb((at, 0.22, 1.15), (at, 0.05, 1.12), (0.012, 0.01), handle),
+        box((0.55, 0.5, 0.008), dark, (-at, 0, 0.9)),
+    ]
     return parts
 
 
