@@ -125,16 +125,15 @@ def in_one(
 def coloured(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return what another camera might have made of a picture: blurred or sharpened, toned, noisy, compressed."""
     light = softened(picture, rng).astype(np.float32) / 255
-    light = np.clip(light * rng.normal(1, 0.12, 3) * math.exp(rng.normal(0, 0.2)), 0, 1) ** math.exp(
-        rng.normal(0, 0.25)
-    )
+    gain = rng.normal(1, 0.12, 3) * math.exp(rng.normal(-0.1, 0.4))
+    light = np.clip(light * gain, 0, 1) ** math.exp(rng.normal(0, 0.25))
     if rng.random() < 0.3:  # brighter on one side, or darker in the corners
         y, x = np.mgrid[-1 : 1 : light.shape[0] * 1j, -1 : 1 : light.shape[1] * 1j][..., None]
         light = light * np.exp(
             rng.normal(0, 0.25) * x + rng.normal(0, 0.25) * y - rng.uniform(0, 0.4) * (x * x + y * y)
         )
     grey = light.mean(axis=-1, keepdims=True)
-    light = grey + (light - grey) * (0.0 if rng.random() < 0.12 else rng.uniform(0.3, 1.3))
+    light = grey + (light - grey) * (0.0 if rng.random() < 0.2 else rng.uniform(0.3, 1.3))
     light = light.mean() + (light - light.mean()) * rng.uniform(0.6, 1.4)
     if rng.random() < 0.3:
         light = light + rng.normal(0, rng.uniform(0.005, 0.04), light.shape)
@@ -177,7 +176,7 @@ def free_of_shift_and_scale(depth: Tensor) -> Tensor:
 def loss_of(predicted: Tensor, truth: Tensor) -> Tensor:
     """Return the loss of inverse depth (n, h, w) against the truth; invariant under a*predicted + b, a > 0."""
     difference = free_of_shift_and_scale(predicted) - free_of_shift_and_scale(truth)
-    return difference.abs().mean() + 0.5 * gradients(difference) + relative_error(predicted, truth)
+    return difference.abs().mean() + 0.8 * gradients(difference) + relative_error(predicted, truth)
 
 
 def gradients(difference: Tensor, scales: int = 4) -> Tensor:
