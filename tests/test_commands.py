@@ -47,7 +47,7 @@ class Rig:
         values = {
             "id": "hall",
             "camera": {"source": str(self.file.parent / "view"), "fps": 10, "timeout": 5},
-            "model": {"weights": "starter-seed"},
+            "model": {"weights": "starter-v2"},
             "scene": {"learn_seconds": 1},
             "zones": [{"name": "left", "polygon": HALF}],
             "triggers": [{"name": "door", "measure": "nearness", "near": 0.8}],

@@ -29,7 +29,7 @@ def configuration(mosquitto, source, **sections):
         {
             "id": "test",
             "camera": {"source": str(source), "fps": 20.0, "timeout": 2.0, **sections.pop("camera", {})},
-            "model": {"weights": "starter-seed"},
+            "model": {"weights": "starter-v2"},
             "heatmap": {"interval": 0.1},
             "publish": {"min_interval": 0.0, "health_interval": 1.0},
             "zones": ({"name": "left", "polygon": ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))},),
@@ -83,12 +83,12 @@ def test_photographs_become_depth_on_a_real_broker(mosquitto, photos):
         subscriber.wait_for("edge-depth/test/camera/status", b"offline")
     assert expected == topics_of(subscriber)
     states = [json.loads(payload) for payload in subscriber.payloads(STATE)]
-    assert {"starter-seed"} == {state["weights"] for state in states}
+    assert {"starter-v2"} == {state["weights"] for state in states}
     assert {"moving"} == {state["mode"] for state in states}
     assert {("left",)} == {tuple(state["zone_order"]) for state in states}
     assert len({state["zones"]["left"]["prominence"] for state in states}) > 5
     info = json.loads(subscriber.payloads("edge-depth/test/info")[-1])
-    assert info["weights"]["name"] == "starter-seed"
+    assert info["weights"]["name"] == "starter-v2"
     assert "starter" in info["weights"]["note"]
     assert (info["engine"], len(info["weights"]["sha256"])) == ("torch", 64)
     picture = cv2.imdecode(np.frombuffer(subscriber.payloads("edge-depth/test/heatmap")[0], np.uint8), 1)
@@ -195,7 +195,7 @@ def test_who_comes_near_switches_a_trigger_with_event_and_snapshot(mosquitto, st
     assert (np.abs(snapshot.astype(int) - (80, 255, 80)).sum(axis=-1) < 90).sum() > 100  # the box
     background, states = Keeper(state_directory, "test").load()
     assert {"visitor": True} == states
-    assert "starter-seed" == background["weights"]
+    assert "starter-v2" == background["weights"]
 
 
 def test_the_page_shows_the_running_daemon(photos):
@@ -214,7 +214,7 @@ def test_the_page_shows_the_running_daemon(photos):
         return True
 
     run_until(daemon, fetched)
-    assert json.loads(seen["api/state"])["weights"] == "starter-seed"
+    assert json.loads(seen["api/state"])["weights"] == "starter-v2"
     assert seen["heatmap.jpg"].startswith(b"\xff\xd8")
     assert "camera" in json.loads(seen["api/health"])
 
@@ -381,7 +381,7 @@ def test_the_command_tells_systemd_and_ends_with_0_on_sigterm(mosquitto, photos,
         while told[-1] != b"STOPPING=1":
             told.append(systemd.recv(100))
     assert daemon.returncode == 0, log
-    assert "weights starter-seed: starter weights" in log
+    assert "weights starter-v2: starter weights" in log
 
 
 def test_the_demo_runs_by_itself_and_ends_by_itself(capsys):
@@ -393,7 +393,7 @@ def test_the_demo_runs_by_itself_and_ends_by_itself(capsys):
     for text in (
         "http://127.0.0.1:",
         "mosquitto_sub -h 127.0.0.1",
-        "starter-seed",
+        "starter-v2",
         "rendered, not filmed",
         "nearest",
         "left",

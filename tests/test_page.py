@@ -35,7 +35,7 @@ FLAGS = [
 NEAR = Region(
     nearness=0.82, box=(0.3, 0.2, 0.6, 0.9), centroid=(0.45, 0.6), area=0.12, zones=("door",), bearing_deg=-12
 )
-STARTER = {"name": "starter-seed", "note": "starter weights: a small network; small things are blurred"}
+STARTER = {"name": "starter-v2", "note": "starter weights: a small network; small things are blurred"}
 ZONES = (
     ZoneScene(name="door", occupied=True, nearness=0.82, coverage=0.41, surface=0.9),
     ZoneScene(name="window", occupied=False, coverage=0.0, surface=0.3),
@@ -53,7 +53,7 @@ def made_depth(sequence):
         wall_time=datetime.now(UTC),
         pixels=np.zeros((480, 640, 3), np.uint8),
     )
-    return DepthMap(frame=frame, inverse_depth=depth.astype(np.float32), inference_seconds=0.11, weights="starter-seed")
+    return DepthMap(frame=frame, inverse_depth=depth.astype(np.float32), inference_seconds=0.11, weights="starter-v2")
 
 
 class FakeBoard:
@@ -299,7 +299,7 @@ def test_starter_weights(visit, board):
     assert not shown(page, "notice")
     board.latest_info["weights"] = STARTER
     assert says(page, "notice", f"The readings come from {STARTER['note']}.")
-    assert "starter-seed" in text(page, "daemon")
+    assert "starter-v2" in text(page, "daemon")
 
 
 def test_before_the_first_reading(visit, board):
