@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 UNIT = Path(__file__).parents[1] / "systemd" / "edge-depth.service"
-DROP_INS = sorted(set((UNIT.parent / "examples").glob("*.conf")) - {UNIT.parent / "examples" / "hardware-watchdog.conf"})
+DROP_INS = sorted(
+    set((UNIT.parent / "examples").glob("*.conf")) - {UNIT.parent / "examples" / "hardware-watchdog.conf"}
+)
 PROGRAM = "/opt/edge-depth/venv/bin/edge-depth"
 
 
@@ -104,8 +106,8 @@ def test_the_program_is_the_one_that_install_puts_there(service):
     """The unit and scripts/install.sh agree on the program and the configuration."""
     assert f"{PROGRAM} run --config /etc/edge-depth/%N.yaml" == service["ExecStart"]
     installer = (UNIT.parents[1] / "scripts" / "install.sh").read_text(encoding="utf-8")
-    assert "prefix=/opt/edge-depth\ncommand=$prefix/venv/bin/edge-depth\n" in installer
-    assert "config=/etc/edge-depth/edge-depth.yaml\n" in installer
+    assert "prefix=$target/opt/edge-depth\ncommand=$prefix/venv/bin/edge-depth\n" in installer
+    assert "config=$target/etc/edge-depth/edge-depth.yaml\n" in installer
 
 
 def test_the_camera_can_be_seen():
