@@ -27,4 +27,7 @@ def main(args: argparse.Namespace) -> int:
     if daemon.restart_wanted:  # the same process for systemd, but with memory, threads and drivers as new
         sys.stderr.flush()
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - what was started, once more
+    if daemon.loading:  # stopped before it began: Python must not be torn down around a thread that torch still holds
+        logging.shutdown()
+        os._exit(0)
     return 0

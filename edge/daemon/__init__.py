@@ -167,6 +167,11 @@ class Daemon:
         """Ask the daemon to end; returns at once."""
         self._stop.set()
 
+    @property
+    def loading(self) -> bool:
+        """Whether the model is being loaded: that can't be broken off."""
+        return not self._depth.ready.is_set()
+
     def _supervise(self, seconds: float | None) -> None:
         """Watch over the workers, tell systemd, and publish health, until it is time to stop."""
         ends_at = float("inf")
