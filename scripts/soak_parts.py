@@ -172,6 +172,7 @@ class Listener:
     good_at: float = 0.0
     heard_at: list[float] = field(default_factory=list)
     clock_jumps: bool = False
+    off_by: float = 0.0
 
     def __post_init__(self) -> None:
         self._last = 0.0  # when the last reading was taken
@@ -187,6 +188,7 @@ class Listener:
         taken = datetime.fromisoformat(state["time"]).timestamp()
         self.readings += 1
         self.heard_at.append(now)
+        self.off_by = max(self.off_by, abs(time.time() - taken))
         late = not self.clock_jumps and time.time() - taken - state["latency_ms"] / 1000 > LATE_SECONDS
         if late and self.excused:
             self.excused -= 1
