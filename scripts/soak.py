@@ -31,7 +31,19 @@ from typing import Any
 import cv2
 import numpy as np
 import yaml
-from soak_parts import FPS, GIVE_UP_SECONDS, HOST, ROOT, Broker, Camera, Listener, Service
+from soak_parts import (
+    FPS,
+    GIVE_UP_SECONDS,
+    HOST,
+    ROOT,
+    WARM_UP_SECONDS,
+    Broker,
+    Camera,
+    Listener,
+    Sample,
+    Service,
+    memory_slope,
+)
 
 from edge.config import Config
 
@@ -39,7 +51,6 @@ HEARTBEAT_SECONDS = 2.0
 RECOVERY_SECONDS = 15.0
 STOP_SECONDS = 5.0
 REST_SECONDS = 6.0
-WARM_UP_SECONDS = 60.0
 FAULT_SECONDS = 5.0
 WITH_A_CLOCK = """
 import datetime, pathlib, runpy, sys, time
@@ -51,17 +62,6 @@ class Datetime(datetime.datetime):
 datetime.datetime, time.time = Datetime, lambda: real() + offset()
 runpy.run_module("edge", run_name="__main__", alter_sys=True)
 """
-
-
-@dataclass
-class Sample:
-    """What the process needs at one moment; `life` numbers the process."""
-
-    life: int
-    age: float
-    rss_mb: float
-    files: int
-    threads: int
 
 
 class Soak:
@@ -393,28 +393,6 @@ def _heartbeats(soak: Soak) -> tuple[int, int]:
     ]
     heard = np.array(soak.listener.heard_at)
     return len(spans), sum(bool(((heard >= low) & (heard < high)).any()) for low, high in spans)
-
-
-def memory_slope(samples: list[Sample]) -> tuple[float, float, float]:
-    """Return the slope of resident memory in MB an hour, its standard error, and the hours that it was taken from.
-
-    A straight line for each process after its warm-up, all with one slope: what a restart frees is no slope.
-    """
-    x_parts, y_parts = [], []
-    for life in {sample.life for sample in samples}:
-        own = [sample for sample in samples if sample.life == life and sample.age > WARM_UP_SECONDS]
-        if len(own) > 10:
-            x = np.array([sample.age / 3600 for sample in own])
-            y = np.array([sample.rss_mb for sample in own])
-            x_parts.append(x - x.mean())
-            y_parts.append(y - y.mean())
-    if not x_parts:
-        return float("nan"), float("nan"), 0.0
-    x, y = np.concatenate(x_parts), np.concatenate(y_parts)
-    slope = float(x @ y / (x @ x))
-    freedom = len(x) - len(x_parts) - 1
-    error = float(np.sqrt(((y - slope * x) ** 2).sum() / freedom / (x @ x)))
-    return slope, error, len(x) / 3600
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -24,6 +25,7 @@ HOST = "127.0.0.1"
 FPS = 5.0
 LATE_SECONDS = 2.5  # beyond its own latency: the broker's stall that is allowed, 2 s, and the way
 GIVE_UP_SECONDS = 180.0
+WARM_UP_SECONDS = 60.0
 
 
 class Camera:
@@ -199,3 +201,36 @@ class Listener:
             self._last = taken
         if state["scene"]["state"] == "tracking" and not late:
             self.good_at = now
+
+
+@dataclass
+class Sample:
+    """What the process needs at one moment; `life` numbers the process."""
+
+    life: int
+    age: float
+    rss_mb: float
+    files: int
+    threads: int
+
+
+def memory_slope(samples: list[Sample]) -> tuple[float, float, float]:
+    """Return the slope of resident memory in MB an hour, its standard error, and the hours that it was taken from.
+
+    A straight line for each process after its warm-up, all with one slope: what a restart frees is no slope.
+    """
+    x_parts, y_parts = [], []
+    for life in {sample.life for sample in samples}:
+        own = [sample for sample in samples if sample.life == life and sample.age > WARM_UP_SECONDS]
+        if len(own) > 10:
+            x = np.array([sample.age / 3600 for sample in own])
+            y = np.array([sample.rss_mb for sample in own])
+            x_parts.append(x - x.mean())
+            y_parts.append(y - y.mean())
+    if not x_parts:
+        return float("nan"), float("nan"), 0.0
+    x, y = np.concatenate(x_parts), np.concatenate(y_parts)
+    slope = float(x @ y / (x @ x))
+    freedom = len(x) - len(x_parts) - 1
+    error = float(np.sqrt(((y - slope * x) ** 2).sum() / freedom / (x @ x)))
+    return slope, error, len(x) / 3600

@@ -1,5 +1,6 @@
 """`edge-depth doctor`: what keeps the daemon from working, said in words."""
 
+import getpass
 import re
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from edge import doctor
 from edge.cli import main
+from edge.doctor import __main__ as checks
 from edge.doctor import ailments, apart
 from tests.broker import Mosquitto, free_port, make_certificates
 from tests.camera_rigs import MjpegServer
@@ -128,6 +130,14 @@ def test_a_camera_that_is_not_there_is_told(tmp_path, source, expected):
     finding = apart.try_apart("camera", write(tmp_path, f"camera: {{source: '{source}', timeout: 2.0}}\n"))
     assert ("wrong", expected) == (finding.state, symptom(finding))
     assert "secret" not in finding.words
+
+
+def test_a_camera_that_is_not_allowed_is_told(monkeypatch):
+    """With the device and the user, and the group that helps."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+    words = checks._local_problem("/dev/null")
+    assert f"{getpass.getuser()} is not allowed to open /dev/null: " == words
+    assert "camera not allowed" == symptom(ailments.diagnosed("camera", words))
 
 
 def test_a_stream_that_works_and_one_that_is_black(tmp_path):

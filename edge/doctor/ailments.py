@@ -22,9 +22,9 @@ class Ailment:
 
     symptom: str
     check: str
-    shows: str
     cause: str
     command: str
+    shows: str = "(?!)"  # nothing: it is named by who finds it
     state: Literal["note", "wrong"] = "wrong"
 
 
@@ -34,35 +34,30 @@ AILMENTS = (
     Ailment(
         symptom="Python or system too old",
         check="machine",
-        shows=r"(?!)",
         cause="not a 64-bit Python 3.11 to 3.13: 32-bit Raspberry Pi OS, or older than Bookworm",
         command="uname -m; python3 --version",
     ),
     Ailment(
         symptom="clock in the past",
         check="clock",
-        shows=r"(?!)",
         cause="no time from the network yet; certificates seem not valid",
         command="sudo timedatectl set-ntp true; timedatectl",
     ),
     Ailment(
         symptom="configuration refused",
         check="configuration",
-        shows=r"(?!)",
         cause="a key is wrong, as said; exit status 78",
         command="edge-depth check FILE",
     ),
     Ailment(
         symptom="file hidden from the service",
         check="configuration",
-        shows=r"(?!)",
         cause="permission: the service is a user of its own; secrets go by systemd/examples/credentials.conf",
         command="sudo chmod a+r FILE",
     ),
     Ailment(
         symptom="host name of every new Pi",
         check="configuration",
-        shows=r"(?!)",
         cause="two Pis of one name share topics on one broker",
         command="sudo hostnamectl set-hostname NAME",
         state="note",
@@ -70,14 +65,12 @@ AILMENTS = (
     Ailment(
         symptom="disk full",
         check="state",
-        shows=r"(?!)",
         cause="the disk is full: nothing learned survives a restart",
         command="df -h; sudo journalctl --vacuum-size=100M",
     ),
     Ailment(
         symptom="state directory read-only",
         check="state",
-        shows=r"(?!)",
         cause="read-only: a worn card, or another user's folder",
         command="ls -ld DIR; sudo dmesg --level=err",
     ),
@@ -154,7 +147,6 @@ AILMENTS = (
     Ailment(
         symptom="starter weights",
         check="weights",
-        shows=r"(?!)",
         cause="the official weights are not here: things are blurred",
         command="sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth weights fetch",
         state="note",
@@ -240,7 +232,6 @@ AILMENTS = (
     Ailment(
         symptom="service failed",
         check="service",
-        shows=r"(?!)",
         cause="the service can't start or was stopped by its watchdog",
         command="journalctl -u edge-depth -n 50",
     ),
