@@ -66,7 +66,7 @@ install_program() {
     cp -r "$root"/{edge,setup.cfg,pyproject.toml,README.md,LICENSE} "$copy"
     new=$(mktemp -d "$prefix/versions/$(date +%Y%m%d-%H%M%S)-XXXX")
     chmod 755 "$new"
-    install_edge_depth "$new" true "$copy"
+    install_edge_depth "$new" true "${copy}[onnx]"
     install -m 644 "$root/systemd/edge-depth.service" "$new"
 }
 
@@ -158,6 +158,7 @@ edge-depth runs and starts with the machine. Next:
 
   sudo nano $config     name the camera and the broker
   sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth weights fetch     the official weights
+  sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth export            the files of the faster engines
   edge-depth check $config
   sudo systemctl restart edge-depth
   sudo edge-depth doctor --config $config       what is wrong, where something is
