@@ -25,7 +25,7 @@ HOST = "127.0.0.1"
 FPS = 5.0
 LATE_SECONDS = 2.5  # beyond its own latency: the broker's stall that is allowed, 2 s, and the way
 GIVE_UP_SECONDS = 180.0
-WARM_UP_SECONDS = 60.0
+WARM_UP_SECONDS = 180.0  # the first fault of each kind makes threads and what they need, once
 
 
 class Camera:
