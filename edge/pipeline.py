@@ -25,7 +25,8 @@ T = TypeVar("T")
 _OPEN_SECONDS = 60.0  # and camera.timeout
 _READ_MARGIN_SECONDS = 15.0
 _LOAD_SECONDS = 300.0
-_INFERENCE_SECONDS = 120.0
+_FRAME_SECONDS = (20.0, 120.0)  # at the least, and while it is not known how long one takes
+_HANGS_AFTER = 30  # times the longest frame so far
 _TAKE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _MOST_COMMANDS = 32  # that wait for the frame in work
@@ -324,6 +325,8 @@ class DepthLoop(Worker):
         self._mailbox = mailbox
         self._to_do: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_COMMANDS)
         self._consumers = tuple(consumers)
+        self._longest_seconds = 0.0
+        self._frame_seconds = _FRAME_SECONDS[1]
         self.ready = threading.Event()
 
     def between_frames(self, action: Callable[[], None]) -> bool:
@@ -359,9 +362,21 @@ class DepthLoop(Worker):
                 continue
             frame = self._mailbox.take(_TAKE_SECONDS)
             if frame is not None:
-                self.expect(_INFERENCE_SECONDS)
+                self.expect(self._frame_seconds)
+                started = time.monotonic()
                 self._read(model, frame)
+                self._learn_pace(time.monotonic() - started)
         self._stopping.set()  # the source has ended and its last frame was read
+
+    def _learn_pace(self, seconds: float) -> None:
+        least, most = _FRAME_SECONDS
+        self._longest_seconds = max(self._longest_seconds, seconds)
+        self._frame_seconds = min(most, max(least, _HANGS_AFTER * self._longest_seconds))
+
+    def finish(self, timeout: float) -> None:
+        """Wait for the end as any worker, but not for a model that is being loaded: that has nothing to lose."""
+        if self.ready.is_set():
+            super().finish(timeout)
 
     def _read(self, model: Estimator, frame: Frame) -> None:
         self._times.took("capture", time.monotonic() - frame.captured_at)

@@ -74,7 +74,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="starter-seed", metavar="FILE", help="as model.weights (%(default)s)")
+    parser.add_argument("--weights", default="starter-v2", metavar="FILE", help="as model.weights (%(default)s)")
     parser.add_argument("--engine", default="torch", metavar="NAME", help="as model.engine (%(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="as model.threads")
     parser.add_argument("--no-gate", action="store_true", help="let the network see every frame")

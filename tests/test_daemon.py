@@ -18,6 +18,7 @@ import pytest
 from edge.config import Config
 from edge.daemon import Daemon
 from edge.daemon.output import Keeper
+from edge.daemon.process import status_text
 from edge.errors import CameraError, EngineError, MemoryFull, WeightsError
 from tests.broker import Subscriber, eventually, free_port
 
@@ -360,7 +361,7 @@ def write(path: Path, mosquitto, photos) -> Path:
 
 
 def test_the_command_tells_systemd_and_ends_with_0_on_sigterm(mosquitto, photos, tmp_path):
-    """READY=1 once readings can come, WATCHDOG=1 while they do, STOPPING=1 and exit status 0 after SIGTERM."""
+    """READY=1 when readings can come, WATCHDOG=1 and a STATUS= while they do, STOPPING=1 and status 0 at SIGTERM."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(PATIENCE_SECONDS)
@@ -368,20 +369,45 @@ def test_the_command_tells_systemd_and_ends_with_0_on_sigterm(mosquitto, photos,
         command = [sys.executable, "-m", "edge", "run", "--config", str(write(tmp_path / "c.yaml", mosquitto, photos))]
         daemon = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         try:
-            told = [systemd.recv(100)]
+            told = [systemd.recv(1000)]
             while b"READY=1" not in told:
-                told.append(systemd.recv(100))
+                told.append(systemd.recv(1000))
+            while not told[-1].endswith(b" fps, scene moving, broker connected"):
+                told.append(systemd.recv(1000))
             while told[-1] != b"WATCHDOG=1":
-                told.append(systemd.recv(100))
+                told.append(systemd.recv(1000))
             daemon.send_signal(signal.SIGTERM)
             log = daemon.communicate(timeout=PATIENCE_SECONDS)[1]
         finally:
             daemon.kill()
         systemd.settimeout(1)
         while told[-1] != b"STOPPING=1":
-            told.append(systemd.recv(100))
+            told.append(systemd.recv(1000))
     assert daemon.returncode == 0, log
     assert "weights starter-v2: starter weights" in log
+
+
+@pytest.mark.parametrize(
+    ("nearest", "scene", "words"),
+    [
+        ({"nearness": 0.934, "distance_m": 1.525}, "tracking", "nearest 1.52 m"),
+        ({"nearness": 0.934, "distance_m": None}, "tracking", "nearest 0.93"),
+        (None, "tracking", "nothing near"),
+        (None, "lost", "scene lost"),
+    ],
+)
+def test_the_status_says_what_is_nearest(nearest, scene, words):
+    """In metres where they are known, else as nearness; a scene that can't be read is told as such."""
+    health = {"fps": 4.9, "camera": "online", "mqtt_connected": True, "mqtt_problem": None}
+    text = status_text(health, {"nearest": nearest, "scene": {"state": scene}})
+    assert f"4.9 fps, {words}, broker connected" == text
+
+
+def test_the_status_says_what_is_missing():
+    """A camera that is away, and why there is no broker; without a broker configured not a word of it."""
+    away = {"fps": 0.0, "camera": "reconnecting", "mqtt_connected": False, "mqtt_problem": "the name is not known"}
+    assert "camera reconnecting, broker: the name is not known" == status_text(away, None)
+    assert "0 fps" == status_text({"fps": 0.0, "camera": "online"}, None)
 
 
 def test_the_demo_runs_by_itself_and_ends_by_itself(capsys):

@@ -130,7 +130,7 @@ TRIGGERS = (
 def clip():
     """The bundled clip's pictures, what the starter weights say of each, and what is true in it."""
     model, capture, shown = (
-        load_model(ModelSection(weights="starter-seed", threads=1)),
+        load_model(ModelSection(weights="starter-v2", threads=1)),
         cv2.VideoCapture(str(Clip().path)),
         [],
     )

@@ -40,6 +40,7 @@ LAYERS = {
     "edge.evaluation": 5,
     "edge.export": 5,
     "edge.pipeline": 5,
+    "edge.doctor": 5,
     "edge.daemon": 6,
     "edge.__main__": 7,
     "edge.cli": 7,
@@ -70,10 +71,10 @@ def rule(*users: str, lazily: tuple[str, ...] = ()) -> Rule:
 
 
 RULES = {
-    "torch": rule("edge.network", "edge.export", lazily=("edge.engines",)),
+    "torch": rule("edge.network", "edge.export", lazily=("edge.doctor", "edge.engines")),
     "timm": rule("edge.network", "edge.export", lazily=("edge.engines",)),
     "onnx": rule(lazily=("edge.export",)),
-    "onnxruntime": rule(lazily=("edge.engines", "edge.export")),
+    "onnxruntime": rule(lazily=("edge.doctor", "edge.engines", "edge.export")),
     "torchvision": rule(),
     "paho": rule("edge.mqtt"),
     "amqtt": rule("edge.embedded_broker"),

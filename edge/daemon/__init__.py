@@ -21,7 +21,7 @@ from edge.daemon.board import Board
 from edge.daemon.desk import Desk
 from edge.daemon.drawing import Drawing
 from edge.daemon.output import Keeper, Output
-from edge.daemon.process import notify, signals_handled
+from edge.daemon.process import notify, signals_handled, status_text
 from edge.daemon.watch import check_alive, check_memory
 from edge.depth import DepthModel, load_model, network_size
 from edge.errors import ConfigError
@@ -48,6 +48,7 @@ Consumer = Callable[[Reading], None]
 
 _STOP_SECONDS = 10.0
 _TICK_SECONDS = 0.5
+_STATUS_SECONDS = 5.0
 _FIRST_HEALTH_SECONDS = 5.0
 _LOADING_SECONDS = 300.0
 _JITTER_SECONDS = (1.0, 5.0)  # so that many cameras don't announce themselves at once
@@ -81,6 +82,7 @@ class Daemon:
         self._restart_required: list[str] = []
         self.restart_wanted = False
         self._health_due = 0.0
+        self._status_due = 0.0
         self._announce_due = 0.0
         self._resend_wanted = False
         self._hung_up = False
@@ -189,6 +191,11 @@ class Daemon:
         """Ask the daemon to end; returns at once."""
         self._stop.set()
 
+    @property
+    def loading(self) -> bool:
+        """Whether the model is being loaded: that can't be broken off."""
+        return not self._depth.ready.is_set()
+
     def _supervise(self, seconds: float | None) -> None:
         """Watch over the workers, tell systemd, and publish health, until it is time to stop."""
         ends_at = float("inf")
@@ -205,6 +212,9 @@ class Daemon:
                 notify("READY=1")
                 logger.info("ready: readings go to %s/#", self.topics.root)
             notify("WATCHDOG=1")
+            if now >= self._status_due:
+                notify(f"STATUS={status_text(self._health(), self.board.state())}")
+                self._status_due = now + _STATUS_SECONDS
             self._look_after_broker(now)
             self.overlay.save(now)
             if self._hung_up:
