@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from edge import __version__
-from edge.commands import bench, calibrate, check, demo, discovery, export, predict, run, weights
+from edge.commands import bench, calibrate, check, demo, discovery, doctor, export, predict, run, weights
 from edge.errors import ConfigError, EdgeError
 
-_COMMANDS = (run, check, predict, demo, weights, export, bench, calibrate, discovery)
+_COMMANDS = (run, check, predict, demo, weights, export, bench, calibrate, discovery, doctor)
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 

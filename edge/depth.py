@@ -75,11 +75,16 @@ class DepthModel:
             EngineError: the network returned values that are not finite.
         """
         started = time.monotonic()
-        inverse_depth = self.engine.run(network_pixels(frame.pixels, self._input_size))
-        seconds = time.monotonic() - started
+        x = network_pixels(frame.pixels, self._input_size)
+        prepared = time.monotonic()
+        inverse_depth = self.engine.run(x)
         try:
             return DepthMap(
-                frame=frame, inverse_depth=inverse_depth, inference_seconds=seconds, weights=self.weights.name
+                frame=frame,
+                inverse_depth=inverse_depth,
+                inference_seconds=time.monotonic() - prepared,
+                weights=self.weights.name,
+                preprocess_seconds=prepared - started,
             )
         except ValueError as error:
             raise EngineError(f"engine {self.engine.name} with {self.weights.name}: {error}") from error

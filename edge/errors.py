@@ -54,7 +54,25 @@ class EngineError(EdgeError, RuntimeError):
     exit_code = 70
 
 
+class MemoryFull(EdgeError, MemoryError):
+    """The daemon holds more memory than it may: only a clean process gives it back."""
+
+    exit_code = 70
+
+
 class ThreadStuck(EdgeError, RuntimeError):
     """A worker thread did not end when it was asked to."""
 
     exit_code = 70
+
+
+class NotReady(EdgeError):
+    """The network can't be had now; the message says why."""
+
+
+class Busy(Exception):
+    """Nobody takes the command in time: the network is being loaded, or too many commands wait."""
+
+
+class Stale(Exception):
+    """What is to be changed was changed by somebody else in the meantime."""

@@ -5,6 +5,8 @@ import platform
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +15,98 @@ import numpy as np
 from edge.records import Reading
 
 _WINDOW_SECONDS = 60.0
+# What a frame goes through, in order. capture: from the camera's exposure to the depth thread, a wait for it included.
+STAGES = ("capture", "gate", "preprocess", "inference", "scene", "triggers", "messages", "publish", "heatmap")
 _THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 _THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")  # Raspberry Pi's firmware, hexadecimal
 _MODEL = Path("/proc/device-tree/model")
 _THROTTLED_NOW = 0x4  # bit 2: throttled at this moment; bit 18 would be "has been, since boot"
 
 
+class _Window:
+    """The values of the last minute, with the time of each; written by one or more threads, read by others."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the entries
+        self._entries: deque[tuple[float, float]] = deque()
+
+    def add(self, value: float) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._entries.append((now, value))
+            while self._entries[0][0] < now - _WINDOW_SECONDS:
+                self._entries.popleft()
+
+    def entries(self) -> list[tuple[float, float]]:
+        since = time.monotonic() - _WINDOW_SECONDS
+        with self._lock:
+            return [entry for entry in self._entries if entry[0] >= since]
+
+    def values(self) -> list[float]:
+        return [value for _, value in self.entries()]
+
+
+class StageTimes:
+    """How long each stage of a frame's way took in the last minute; from any thread."""
+
+    def __init__(self) -> None:
+        self._windows = {stage: _Window() for stage in STAGES}
+
+    def took(self, stage: str, seconds: float) -> None:
+        """Note that a stage, one of `STAGES`, took so long."""
+        self._windows[stage].add(seconds)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Note how long what is done within the `with` takes."""
+        started = time.monotonic()
+        yield
+        self.took(stage, time.monotonic() - started)
+
+    def snapshot(self) -> dict[str, dict[str, float]]:
+        """Return {stage: p50 and p95 in ms} of the stages that there were."""
+        found = {stage: _percentiles(window.values(), 2) for stage, window in self._windows.items()}
+        return {stage: times for stage, times in found.items() if times}
+
+
 class Statistics:
-    """Times of the readings of the last minute; written by the depth thread, read by others."""
+    """Rates and times of the readings of the last minute; written by the depth thread, read by others."""
 
     def __init__(self) -> None:
         self._started_at = time.monotonic()
-        # Guards the two that follow.
-        self._lock = threading.Lock()
-        self._times: deque[tuple[float, float, float]] = deque()
+        self._ages = _Window()
+        self._latencies = _Window()
+        self._inferences = _Window()
         self._last: Reading | None = None
+        self._readings = 0
 
     def add(self, reading: Reading) -> None:
         """Count a reading."""
-        now = time.monotonic()
-        with self._lock:
-            self._last = reading
-            self._times.append((now, reading.scene.depth.inference_seconds, reading.latency_seconds))
-            while self._times[0][0] < now - _WINDOW_SECONDS:
-                self._times.popleft()
+        self._last = reading
+        self._readings += 1
+        self._ages.add(reading.depth_age_seconds)
+        if not reading.depth_age_seconds:
+            self._latencies.add(reading.latency_seconds)
+            self._inferences.add(reading.scene.depth.inference_seconds)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return rates and times: uptime, fps, inference and latency p50/p95 in ms, drops, age of the newest frame."""
-        now = time.monotonic()
-        with self._lock:
-            times, last = [entry for entry in self._times if entry[0] >= now - _WINDOW_SECONDS], self._last
-        span = min(_WINDOW_SECONDS, now - self._started_at)
-        if len(times) > 1:
-            span = max(times[-1][0] - times[0][0], now - times[-1][0])
+        """Return rates and times: uptime, fps, inference and latency p50/p95 in ms, drops, age of the newest frame.
+
+        `fps` is that of all readings; the times are those of frames that the network saw, and `duty` is how much of the
+        time it worked, 0..1.
+        """
+        now, last = time.monotonic(), self._last
+        entries, inferences = self._ages.entries(), self._inferences.values()
+        lived = span = min(_WINDOW_SECONDS, now - self._started_at)
+        if len(entries) > 1:
+            span = max(entries[-1][0] - entries[0][0], now - entries[-1][0])
         return {
             "uptime_s": round(now - self._started_at, 1),
-            "fps": round(max(0, len(times) - 1) / span, 2) if span else 0.0,
-            "inference_ms": _percentiles([entry[1] for entry in times]),
-            "latency_ms": _percentiles([entry[2] for entry in times]),
+            "readings": self._readings,
+            "fps": round(max(0, len(entries) - 1) / span, 2) if span else 0.0,
+            "duty": round(sum(inferences) / lived, 3) if lived else 0.0,
+            "inference_ms": _percentiles(inferences),
+            "latency_ms": _percentiles(self._latencies.values()),
             "dropped": last.dropped if last else 0,
             "frame_age_s": round(now - last.frame.captured_at, 2) if last else None,
         }
@@ -59,12 +115,22 @@ class Statistics:
 def machine_health() -> dict[str, Any]:
     """Return temperature in degrees Celsius, throttling and resident memory in MB; null where the machine has none."""
     throttled = _read(_THROTTLED)
-    temperature = _read(_THERMAL)
     return {
-        "temperature_c": round(int(temperature) / 1000, 1) if temperature else None,
+        "temperature_c": temperature(),
         "throttled": bool(int(throttled, 16) & _THROTTLED_NOW) if throttled else None,
-        "rss_mb": round(_resident_bytes() / 1e6, 1),
+        "rss_mb": round(resident_mb(), 1),
     }
+
+
+def temperature() -> float | None:
+    """Return the processor's temperature in degrees Celsius, or null where the machine does not tell."""
+    found = _read(_THERMAL)
+    return round(int(found) / 1000, 1) if found else None
+
+
+def resident_mb() -> float:
+    """Return the memory in megabytes that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def machine_name() -> str:
@@ -85,15 +151,11 @@ def has_int8_dot_product() -> bool:
     return bool({"avx512_vnni", "avx_vnni", "asimddp"}.intersection(words))
 
 
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _percentiles(seconds: list[float]) -> dict[str, float] | None:
+def _percentiles(seconds: list[float], digits: int = 1) -> dict[str, float] | None:
     if not seconds:
         return None
     p50, p95 = np.percentile(seconds, (50, 95)).tolist()
-    return {"p50": round(p50 * 1000, 1), "p95": round(p95 * 1000, 1)}
+    return {"p50": round(p50 * 1000, digits), "p95": round(p95 * 1000, digits)}
 
 
 def _read(path: Path) -> str | None:

@@ -25,7 +25,8 @@ def state_json(reading: Reading) -> dict[str, Any]:
 
     Fractions and nearness have 4 decimals, metres 3, degrees and milliseconds 1. `time` is when the frame was captured.
     `zone_order` names the zones of a moving camera, the most prominent first, and is empty with a still one. The level
-    of a trigger is in its own measure, with 3 decimals.
+    of a trigger is in its own measure, with 3 decimals. `depth_age_s` is how long before this frame the network saw its
+    last; 0 where it saw this one.
     """
     scene = reading.scene
     return {
@@ -48,6 +49,7 @@ def state_json(reading: Reading) -> dict[str, Any]:
         "triggers": {trigger.name: _trigger_json(trigger) for trigger in reading.triggers},
         "latency_ms": _rounded(reading.latency_seconds * 1000, 1),
         "dropped": reading.dropped,
+        "depth_age_s": _rounded(reading.depth_age_seconds, 3),
     }
 
 

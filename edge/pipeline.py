@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 from edge.camera import Camera, EndOfCamera
@@ -24,7 +25,8 @@ T = TypeVar("T")
 _OPEN_SECONDS = 60.0  # and camera.timeout
 _READ_MARGIN_SECONDS = 15.0
 _LOAD_SECONDS = 300.0
-_INFERENCE_SECONDS = 120.0
+_FRAME_SECONDS = (20.0, 120.0)  # at the least, and while it is not known how long one takes
+_HANGS_AFTER = 30  # times the longest frame so far
 _TAKE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _MOST_COMMANDS = 32  # that wait for the frame in work
@@ -40,7 +42,42 @@ class Estimator(Protocol):
 class TriggerModel(Protocol):
     """The triggers as the depth loop sees them."""
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a delay runs, so that no reading may rest on an older one."""
+
     def update(self, scene: Scene) -> tuple[TriggerState, ...]: ...
+
+
+class FrameGate(Protocol):
+    """What tells frames that show nothing new, as the depth loop sees it."""
+
+    def is_still(self, frame: Frame) -> bool:
+        """Return whether the network need not see a frame."""
+
+    def saw(self) -> None:
+        """Note that the network sees the frame that was asked about last."""
+
+    def forget(self) -> None:
+        """Let the network see the next frame, whatever it shows."""
+
+
+class Pace(Protocol):
+    """What limits the network's work, as the depth loop sees it."""
+
+    def rest_seconds(self) -> float:
+        """Return how long the network has to rest before its next frame."""
+
+    def worked(self, seconds: float) -> None:
+        """Note that the network has worked for so long, until now."""
+
+
+class Times(Protocol):
+    """Where the loop notes how long each stage took."""
+
+    def took(self, stage: str, seconds: float) -> None: ...
+
+    def timed(self, stage: str) -> AbstractContextManager[None]: ...
 
 
 class Mailbox(Generic[T]):
@@ -258,8 +295,9 @@ class CaptureLoop(Worker):
 class DepthLoop(Worker):
     """Runs the network on the newest frame and hands every reading to its consumers.
 
-    `load` makes the model in this very thread, since an engine belongs to the thread that makes it. `scene` and
-    `triggers` may be replaced by what is done between two frames.
+    A frame in which `gate` sees nothing new has a reading too, at once: the scene rests on what the network last saw,
+    unless there is something to wait for. `load` makes the model in this very thread, since an engine belongs to the
+    thread that makes it. `scene`, `triggers` and `gate` may be replaced by what is done between two frames.
     """
 
     def __init__(
@@ -270,14 +308,25 @@ class DepthLoop(Worker):
         mailbox: Mailbox[Frame],
         stop: threading.Event,
         consumers: Iterable[Callable[[Reading], None]],
+        *,
+        gate: FrameGate,
+        pace: Pace,
+        times: Times,
     ) -> None:
         super().__init__("depth", stop)
+        self.gate = gate
+        self.skipped = 0  # frames that the network was spared
+        self._pace = pace
+        self._times = times
+        self._seen_at = 0.0
         self.scene = scene
         self.triggers = triggers
         self._load = load
         self._mailbox = mailbox
         self._to_do: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_COMMANDS)
         self._consumers = tuple(consumers)
+        self._longest_seconds = 0.0
+        self._frame_seconds = _FRAME_SECONDS[1]
         self.ready = threading.Event()
 
     def between_frames(self, action: Callable[[], None]) -> bool:
@@ -296,6 +345,7 @@ class DepthLoop(Worker):
             except queue.Empty:
                 return
             action()
+            self.gate.forget()  # whatever it was, its effect is to be seen
 
     def work(self) -> None:
         """Load and warm up the model, then read frames until there are no more."""
@@ -307,19 +357,56 @@ class DepthLoop(Worker):
         while not self._stopping.is_set() and not self._mailbox.finished:
             self.expect(_TAKE_SECONDS + _READ_MARGIN_SECONDS)
             self._do_what_waits()
+            if (rest := self._pace.rest_seconds()) > 0:
+                self._stopping.wait(min(rest, _TAKE_SECONDS))  # and then take the newest frame, not this one
+                continue
             frame = self._mailbox.take(_TAKE_SECONDS)
             if frame is not None:
-                self.expect(_INFERENCE_SECONDS)
+                self.expect(self._frame_seconds)
+                started = time.monotonic()
                 self._read(model, frame)
+                self._learn_pace(time.monotonic() - started)
         self._stopping.set()  # the source has ended and its last frame was read
 
+    def _learn_pace(self, seconds: float) -> None:
+        least, most = _FRAME_SECONDS
+        self._longest_seconds = max(self._longest_seconds, seconds)
+        self._frame_seconds = min(most, max(least, _HANGS_AFTER * self._longest_seconds))
+
+    def finish(self, timeout: float) -> None:
+        """Wait for the end as any worker, but not for a model that is being loaded: that has nothing to lose."""
+        if self.ready.is_set():
+            super().finish(timeout)
+
     def _read(self, model: Estimator, frame: Frame) -> None:
-        scene = self.scene.update(model.estimate(frame))
+        self._times.took("capture", time.monotonic() - frame.captured_at)
+        scene = self._rest(frame) or self._look(model, frame)
+        with self._times.timed("triggers"):
+            triggers = self.triggers.update(scene)
         reading = Reading(
             scene=scene,
-            triggers=self.triggers.update(scene),
+            triggers=triggers,
             latency_seconds=time.monotonic() - frame.captured_at,
             dropped=self._mailbox.dropped,
+            depth_age_seconds=frame.captured_at - self._seen_at,
         )
         for consume in self._consumers:
             consume(reading)
+
+    def _rest(self, frame: Frame) -> Scene | None:
+        """Return the scene of a frame that the network need not see, or null."""
+        with self._times.timed("gate"):
+            still = self.gate.is_still(frame)
+        scene = self.scene.rest(frame) if still and not self.triggers.waiting else None
+        self.skipped += scene is not None
+        return scene
+
+    def _look(self, model: Estimator, frame: Frame) -> Scene:
+        depth = model.estimate(frame)
+        self._pace.worked(depth.inference_seconds)
+        self.gate.saw()
+        self._seen_at = frame.captured_at
+        self._times.took("preprocess", depth.preprocess_seconds)
+        self._times.took("inference", depth.inference_seconds)
+        with self._times.timed("scene"):
+            return self.scene.update(depth)

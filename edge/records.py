@@ -77,7 +77,8 @@ class DepthMap:
     """What the network said of one frame.
 
     `inverse_depth` is float32 (h, w) at network size: relative inverse depth, larger = nearer, with a scale and a shift
-    that are unknown and change from frame to frame. `weights` names the weights that said it.
+    that are unknown and change from frame to frame. `weights` names the weights that said it. The network took
+    `inference_seconds`, and what brings a frame into its form `preprocess_seconds`.
 
     Raises:
         TypeError, ValueError: `inverse_depth` has another dtype or shape, or holds a value that is not finite.
@@ -87,6 +88,7 @@ class DepthMap:
     inverse_depth: Floats
     inference_seconds: float
     weights: str
+    preprocess_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inverse_depth", _own(self.inverse_depth, "DepthMap.inverse_depth", np.float32, 2))
@@ -200,13 +202,15 @@ class Reading:
     """What is published of one frame: the scene, the triggers, and how it came about.
 
     `latency_seconds` runs from capture to the end of the scene; `dropped` counts the frames that a newer one replaced
-    before the network could see them.
+    before the network could see them. `depth_age_seconds` is 0 where the network saw this very frame; else nothing had
+    changed since it last saw one, and that was so long before.
     """
 
     scene: Scene
     latency_seconds: float
     dropped: int
     triggers: tuple[TriggerState, ...] = ()
+    depth_age_seconds: float = 0.0
 
     @property
     def frame(self) -> Frame:

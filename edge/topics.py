@@ -10,9 +10,17 @@ PlainTopic = Literal["status", "info", "health", "state", "nearest", "nearest_m"
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
-def machine_id() -> str:
-    """Return this machine's host name as an id; `edge-depth` where nothing usable is left of it."""
-    return re.sub(r"[^a-z0-9]+", "-", socket.gethostname().split(".")[0].lower()).strip("-") or "edge-depth"
+def machine_id(instance: str = "") -> str:
+    """Return this machine's host name as an id, `edge-depth` where nothing usable is left of it.
+
+    `instance` is added to it: several cameras of one machine differ by it.
+    """
+    parts = (socket.gethostname().split(".")[0], instance)
+    return "-".join(filter(None, map(_usable, parts))) or "edge-depth"
+
+
+def _usable(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,11 @@ class Triggers:
         elapsed = self._pace.counted(scene.depth.frame.captured_at)
         return tuple(machine.update(scene, elapsed) for machine in self._machines)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a trigger is about to switch and counts the time and the readings until then."""
+        return any(machine.waiting for machine in self._machines)
+
     def states(self) -> dict[str, bool]:
         """Return what is worth keeping for the next run: {name: on} of the triggers that are known."""
         return {machine.name: machine.on for machine in self._machines if machine.on is not None}
@@ -96,6 +101,11 @@ class _Machine:
     def on(self) -> bool | None:
         """Whether the trigger is on; null while nothing is known of it."""
         return None if self._state == "unknown" else self._state in ("on", "falling")
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a delay runs, at whose end the trigger switches."""
+        return self._state in ("rising", "falling")
 
     def update(self, scene: Scene, elapsed: float) -> TriggerState:
         """Return the state after a scene; `elapsed` is what counts of the seconds since the scene before."""

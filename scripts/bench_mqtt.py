@@ -100,9 +100,16 @@ def _wait_for(condition: Callable[[], object]) -> float:
 
 
 @contextmanager
-def listening(broker: Broker, topic: str, form: str) -> Iterator[list[str]]:
+def listening(broker: Broker, form: str, *topics: str) -> Iterator[list[str]]:
     """Have mosquitto_sub print what arrives, a line each; yields the lines so far."""
-    command = ["mosquitto_sub", "-p", str(broker.port), "-t", topic, "-F", form]
+    command = [
+        "mosquitto_sub",
+        "-p",
+        str(broker.port),
+        "-F",
+        form,
+        *(part for topic in topics for part in ("-t", topic)),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace")  # noqa: S603
     lines: list[str] = []
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
@@ -150,6 +157,7 @@ def latency(seconds: float) -> dict[str, Any]:
             "scene": {"learn_seconds": 3.0, "horizontal_fov_deg": facts["horizontal_fov_deg"]},
             "calibration": {"points": tuple(facts["points"])},
             "heatmap": {"interval": 0.0},
+            "gate": {"max_skip_seconds": 0.0},
             "publish": {"min_interval": 0.0, "deadband": 0.0},
             "mqtt": {"host": HOST, "port": broker.port},
         }
@@ -162,7 +170,7 @@ def latency(seconds: float) -> dict[str, Any]:
     try:
         with (
             tempfile.TemporaryDirectory() as state,
-            listening(broker, TOPICS.named("state"), "%U %p") as lines,
+            listening(broker, "%U %p", TOPICS.named("state")) as lines,
         ):
             edge.daemon.Daemon(config, (note,), Path(state)).run(seconds)
     finally:
@@ -192,7 +200,7 @@ def outage(seconds: float) -> dict[str, Any]:
     before, drops, sent = machine_health()["rss_mb"], publisher.drops, _feed(publisher, seconds)
     grown, dropped = machine_health()["rss_mb"] - before, publisher.drops - drops
     broker.start()
-    with listening(broker, f"{TOPICS.root}/#", "%U %t %p") as lines:
+    with listening(broker, "%U %t %p", f"{TOPICS.root}/#") as lines:
         feeding = threading.Thread(target=_feed, args=(publisher, 10.0))
         feeding.start()
         status = _wait_for(lambda: any(f"{TOPICS.named('status')} " in line for line in lines))

@@ -3,20 +3,29 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-prefix=/opt/edge-depth
+target=${DESTDIR:-} # empty, but for a trial elsewhere
+prefix=$target/opt/edge-depth
 command=$prefix/venv/bin/edge-depth
-link=/usr/local/bin/edge-depth
-config=/etc/edge-depth/edge-depth.yaml
-unit=/etc/systemd/system/edge-depth.service
+link=$target/usr/local/bin/edge-depth
+config=$target/etc/edge-depth/edge-depth.yaml
+units=$target/etc/systemd/system
+needed_kb=2000000 # torch and what comes with it, unpacked
+settle_seconds=${SETTLE_SECONDS:-10}
 
 usage() {
     cat <<USAGE
 usage: sudo scripts/install.sh [--uninstall]
 
 Installs this checkout into $prefix, with the configuration $config
-(kept where there is one) and the service edge-depth. Run it again to upgrade.
+(kept where there is one) and the service edge-depth, for several cameras also edge-depth@NAME. Takes picamera2 from
+apt where apt has it. Run it again to upgrade:
 
-  --uninstall  take the service and $prefix away again; the configuration and what the
+  1. the new version is put beside the old one, which goes on running
+  2. it must read every configuration in $(dirname "$config"), and run the network on a picture
+  3. the services are switched over to it, and must be ready and stay so for $settle_seconds s
+  4. then the old one is deleted; if they are not, they go back to the old one and the new one is deleted
+
+  --uninstall  take the services and $prefix away again; the configuration and what the
                daemon has learnt stay
 USAGE
 }
@@ -30,16 +39,48 @@ install_packages() {
     [ ${#packages[@]} = 0 ] || apt_install "${packages[@]}"
 }
 
+# What must be undone when the script ends, however it ends: the copy to build from, the new version until it is
+# trusted, and the switch to it.
+copy='' new='' switched=''
+
+undo() {
+    [ -z "$copy" ] || rm -rf "$copy"
+    [ -n "$new" ] || return 0
+    if [ -z "$previous" ]; then
+        uninstall
+    elif [ -n "$switched" ]; then
+        say "Going back to the version before"
+        switch_to "$previous"
+        restart_all || say "The version before does not start either; see: journalctl -u edge-depth -n 50"
+    fi
+    rm -rf "$new"
+}
+
 # Builds from a copy: root's build files would be in the way of the checkout's owner, and old ones in that of a build.
 install_program() {
-    local copy
+    mkdir -p "$prefix/versions"
+    local free
+    free=$(df --output=avail -k "$prefix" | tail -1)
+    [ "$free" -ge "$needed_kb" ] || die "needs $((needed_kb / 1000)) MB free in $prefix, where there are $((free / 1000))"
     copy=$(mktemp -d)
-    # shellcheck disable=SC2064  # the folder of now
-    trap "rm -rf '$copy'" EXIT
     cp -r "$root"/{edge,setup.cfg,pyproject.toml,README.md,LICENSE} "$copy"
-    mkdir -p "$prefix"
-    install_edge_depth "$prefix/venv" true "$copy"
-    ln -sfn "$command" "$link"
+    new=$(mktemp -d "$prefix/versions/$(date +%Y%m%d-%H%M%S)-XXXX")
+    chmod 755 "$new"
+    install_edge_depth "$new" true "${copy}[onnx]"
+    install -m 644 "$root/systemd/edge-depth.service" "$new"
+}
+
+# The new version must work on this machine before anything of the old one is touched.
+try_program() {
+    local file picture
+    say "Trying the new version on a picture"
+    picture=$(find "$root/edge/data/photos" -name '*.jpg' | sort | head -1)
+    "$new/bin/edge-depth" predict --weights starter-v2 -o "$new" "$picture" >/dev/null ||
+        die "the network does not run here; \`edge-depth doctor\` of the checkout says more. Nothing is changed"
+    for file in "${config%/*}"/edge-depth*.yaml; do
+        [ ! -e "$file" ] || "$new/bin/edge-depth" check "$file" >/dev/null ||
+            die "the new version does not take $file, as said above. Nothing is changed: mend it and run this again"
+    done
 }
 
 install_config() {
@@ -51,20 +92,63 @@ install_config() {
     fi
 }
 
-install_unit() {
-    say "Installing the service edge-depth ($unit)"
-    install -m 644 "$root/systemd/edge-depth.service" "$unit"
+# switch_to VERSION : let command and units be those of that version, at once.
+switch_to() {
+    ln -sfn "$1" "$prefix/venv.new"
+    mv -T "$prefix/venv.new" "$prefix/venv"
+    mkdir -p "$units" "${link%/*}"
+    for name in edge-depth edge-depth@; do
+        install -m 644 "$1/edge-depth.service" "$units/$name.service"
+    done
+    ln -sfn "$command" "$link"
     systemctl daemon-reload
-    systemctl enable edge-depth
 }
 
-start() {
-    if ! "$command" check "$config"; then
-        say "Installed, not started: mend $config as said above, then: sudo systemctl restart edge-depth"
-        exit 78
+# our_units [OPTION] : print which services of ours systemd knows.
+our_units() { systemctl list-units --plain --no-legend "$@" edge-depth.service 'edge-depth@*.service' | cut -d' ' -f1; }
+
+# restart_all : restart what ran before; whether all of it is ready, and still the same process some seconds later.
+restart_all() {
+    local unit pid
+    for unit in "${running[@]}"; do
+        systemctl restart "$unit" || return 1
+        pid=$(systemctl show -P MainPID "$unit")
+        sleep "$settle_seconds"
+        systemctl is-active --quiet "$unit" && [ "$(systemctl show -P MainPID "$unit")" = "$pid" ] || return 1
+    done
+}
+
+switch_over() {
+    # Others, that wait for a camera and are tried again and again, find the new version by themselves.
+    mapfile -t running < <(our_units --state=active)
+    switched=yes
+    if [ -n "$previous" ]; then
+        say "Switching to the new version${running[*]:+ and restarting ${running[*]}}; loading takes up to a minute each"
+        switch_to "$new"
+        restart_all || die "the new version does not start; its words: journalctl -u edge-depth -n 50"
+    else
+        running=(edge-depth.service)
+        switch_to "$new"
+        systemctl enable edge-depth
+        say "Starting edge-depth; loading the model takes up to a minute"
     fi
-    say "Starting edge-depth; loading the model takes up to a minute"
-    systemctl restart edge-depth || die "it does not start; see: journalctl -u edge-depth -n 50"
+}
+
+# The first start may fail for what is not there yet: a camera, or a broker's password. The program itself was tried.
+first_start() {
+    restart_all && return
+    systemctl stop edge-depth
+    "$command" doctor --config "$config" || true
+    die "installed, but stopped, since it does not start yet; mend what is said above, then: sudo systemctl start edge-depth"
+}
+
+# The new version is trusted: nothing of it is undone any more, and no other is needed.
+trust() {
+    local version
+    new=''
+    for version in "$prefix"/versions/*; do
+        [ "$version" -ef "$prefix/venv" ] || rm -rf "$version"
+    done
 }
 
 next_steps() {
@@ -74,21 +158,24 @@ edge-depth runs and starts with the machine. Next:
 
   sudo nano $config     name the camera and the broker
   sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth weights fetch     the official weights
+  sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth export            the files of the faster engines
   edge-depth check $config
   sudo systemctl restart edge-depth
+  sudo edge-depth doctor --config $config       what is wrong, where something is
   journalctl -u edge-depth -f                   what it does
 STEPS
 }
 
 uninstall() {
-    say "Removing the service edge-depth and $prefix"
-    if [ -e "$unit" ]; then
-        systemctl stop edge-depth
-        systemctl disable edge-depth
-    fi
-    rm -rf "$unit" "$prefix" "$link"
+    local unit
+    say "Removing the services and $prefix"
+    for unit in $(our_units --all) $(cd "$units/multi-user.target.wants" 2>/dev/null && ls -d edge-depth*.service 2>/dev/null); do
+        systemctl stop "$unit"
+        systemctl disable "$unit"
+    done
+    rm -rf "$units"/edge-depth{,@}.service "$prefix" "$link"
     systemctl daemon-reload
-    say "Kept: ${config%/*} and /var/lib/private/edge-depth; remove them by hand when they are not wanted any more"
+    say "Kept: ${config%/*} and /var/lib/private/edge-depth*; remove them by hand when they are not wanted any more"
 }
 
 case ${1-} in
@@ -106,10 +193,14 @@ lock
 if [ "${1-}" = --uninstall ]; then
     uninstall
 else
+    previous=$(readlink "$prefix/venv" || true)
+    trap undo EXIT
     install_packages
     install_program
+    try_program
     install_config
-    install_unit
-    start
+    switch_over
+    trust
+    [ -n "$previous" ] || first_start
     next_steps
 fi

@@ -188,6 +188,14 @@ def outdoors(dice: Dice) -> tuple[tuple[Colour, Colour], list[Light]]:
     return sky, lights
 
 
+def air(dice: Dice) -> dict[str, float]:
+    """Return clouds and haze."""
+    return {
+        "clouds": dice.pick((0.0, dice.between(0.2, 1))),
+        "haze": math.exp(dice.between(3.5, 7)) if dice.chance(0.4) else 0.0,
+    }
+
+
 def street(dice: Dice) -> Place:
     """Return a street: houses, pavements, cars, people, trees; the camera looks along or across it."""
     sky, lights = outdoors(dice)
@@ -223,7 +231,7 @@ def street(dice: Dice) -> Place:
         aim = dice.pick((dice.between(-2, 2), dice.between(-14, 14)))
         return look(dice, eye, (aim, dice.between(2, 12), dice.between(0, 2)), (40, 100))
 
-    return Place(parts=parts, lights=lights, sky=sky, view=view, closest=0.5)
+    return Place(parts=parts, lights=lights, sky=sky, view=view, closest=0.5, **air(dice))
 
 
 def street_side(dice: Dice, side: int, half: float, walk: float) -> Thing:
@@ -292,4 +300,4 @@ def porch(dice: Dice) -> Place:
         eye = (dice.between(-1, 1), dice.between(-0.1, 0.2), dice.between(0.8, 2.5))
         return look(dice, eye, (dice.between(-2.5, 2.5), 4, dice.between(-0.3, 1.6)), (55, 110))
 
-    return Place(parts=parts, lights=lights, sky=sky, view=view, closest=0.4)
+    return Place(parts=parts, lights=lights, sky=sky, view=view, closest=0.4, **air(dice))

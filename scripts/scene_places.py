@@ -32,7 +32,7 @@ from scene_views import Place, View
 
 def foreground(dice: Dice, view: View) -> Thing:
     """Return something near the camera: a visitor, one's own hands, furniture, a leaf, a box."""
-    kind = dice.pick(("person", "hands", "thing", "chair", "hanging"), (4, 2, 3, 2, 1))
+    kind = dice.pick(("person", "hands", "thing", "chair", "hanging"), (6, 1, 2, 3, 1))
     forward = dice.between(0.45, 1.8)
     x, y = view.ahead(dice.between(-0.6, 0.6) * forward * math.tan(view.fov / 2), forward)
     if kind == "person":
@@ -71,10 +71,10 @@ def own_hands(dice: Dice, view: View) -> Thing:
 
 
 PLACES: dict[Callable[[Dice], Place], float] = {
-    room: 0.36,
-    desk: 0.2,
-    stacked: 0.1,
-    corridor: 0.08,
-    street: 0.12,
-    porch: 0.14,
+    room: 0.43,
+    desk: 0.16,
+    stacked: 0.06,
+    corridor: 0.07,
+    street: 0.16,
+    porch: 0.12,
 }

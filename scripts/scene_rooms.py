@@ -200,11 +200,11 @@ def room(dice: Dice) -> Place:
     """Return a furnished room seen from a wall, a corner, a ceiling or somebody's hand."""
     wide, long, high = dice.between(2.6, 7), dice.between(3, 9), dice.between(2.3, 3.4)
     parts, lights = shell(dice, wide, long, high, dice.chance(0.65))
-    parts += furnish(dice, wide, long, dice.whole(2, 7), dice.whole(1, 6)) + people(dice, 3, wide, long)
+    parts += furnish(dice, wide, long, dice.whole(3, 10), dice.whole(1, 6)) + people(dice, 3, wide, long)
     if dice.chance(0.5):
         rug = [box((dice.between(1, 2.5), dice.between(1, 3), 0.012), paint(dice, "cloth"))]
         parts += put(rug, (dice.between(-0.5, 0.5), dice.between(-1, 1), 0), dice.pick((0, 0.3)))
-    for _ in range(dice.whole(0, 5)):
+    for _ in range(dice.whole(0, 8)):
         parts += put(
             trinket(dice), (dice.between(-0.4, 0.4) * wide, dice.between(-0.4, 0.4) * long, 0), dice.between(0, 6), 1.5
         )

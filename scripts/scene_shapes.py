@@ -74,25 +74,39 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
 
 # family: (hues, saturation, value, patterns, features a metre, roughness)
 _FAMILIES: dict[str, tuple[Any, ...]] = {
-    "wall": ((0, 1), (0, 0.35), (0.45, 0.97), ("plain", "noise", "noise", "stripes", "brick", "cells"), (1, 12), 0.9),
-    "floor": ((0.02, 0.14), (0.05, 0.6), (0.15, 0.8), ("planks", "planks", "brick", "noise", "checker"), (1, 8), 0.5),
-    "wood": ((0.03, 0.11), (0.2, 0.7), (0.15, 0.85), ("grain", "grain", "noise", "plain"), (2, 12), 0.5),
-    "cloth": ((0, 1), (0, 0.8), (0.08, 0.9), ("plain", "noise", "stripes", "checker", "cells", "magic"), (4, 40), 0.95),
+    "wall": ((0, 1), (0, 0.35), (0.5, 0.97), ("plain",) * 6 + ("noise", "stripes", "brick", "tiles"), (1, 6), 0.9),
+    "floor": ((0.02, 0.14), (0.05, 0.6), (0.15, 0.8), ("planks", "planks", "tiles", "weave", "plain"), (1.5, 8), 0.45),
+    "wood": ((0.03, 0.11), (0.2, 0.7), (0.15, 0.85), ("grain", "grain", "grain", "plain"), (4, 24), 0.5),
+    "cloth": (
+        (0, 1),
+        (0, 0.8),
+        (0.08, 0.9),
+        ("weave", "weave", "plain", "stripes", "checker", "collage"),
+        (8, 60),
+        0.95,
+    ),
     "gloss": ((0, 1), (0, 0.9), (0.05, 0.95), ("plain", "plain", "noise"), (3, 30), 0.25),
     "metal": ((0.5, 0.65), (0, 0.1), (0.3, 0.9), ("plain", "noise"), (3, 30), 0.3),
-    "skin": ((0.02, 0.09), (0.25, 0.6), (0.25, 0.95), ("plain", "noise"), (8, 20), 0.6),
-    "leaf": ((0.18, 0.42), (0.3, 0.85), (0.15, 0.7), ("plain", "noise", "cells"), (4, 30), 0.7),
-    "stone": ((0, 1), (0, 0.25), (0.2, 0.85), ("brick", "noise", "cells", "plain"), (1, 14), 0.9),
-    "ground": ((0.05, 0.35), (0.05, 0.6), (0.15, 0.6), ("noise", "cells", "noise", "brick"), (0.6, 20), 0.95),
-    "print": ((0, 1), (0, 1), (0.05, 1), ("cells", "magic", "stripes", "checker", "noise", "brick"), (2, 40), 0.6),
+    "skin": ((0.02, 0.09), (0.25, 0.6), (0.25, 0.95), ("plain",), (8, 20), 0.6),
+    "leaf": ((0.18, 0.42), (0.3, 0.85), (0.15, 0.7), ("foliage", "foliage", "noise"), (8, 40), 0.7),
+    "stone": ((0, 1), (0, 0.25), (0.2, 0.85), ("brick", "brick", "noise", "cells", "plain", "tiles"), (1.5, 14), 0.9),
+    "ground": ((0.05, 0.35), (0.05, 0.6), (0.15, 0.6), ("noise", "noise", "foliage", "cells", "brick"), (2, 30), 0.95),
+    "print": ((0, 1), (0, 1), (0.05, 1), ("collage", "collage", "collage", "text", "text", "magic"), (2, 20), 0.6),
 }
+
+
+_CONTRAST = {"print": 2.5, "leaf": 1.5, "wall": 0.5, "floor": 0.6, "stone": 0.7, "ground": 0.7}
 
 
 def paint(dice: Dice, family: str) -> Paint:
     """Return a random paint of a family."""
     hues, saturations, values, patterns, scales, rough = _FAMILIES[family]
-    hue, saturation, value = (dice.between(*ends) for ends in (hues, saturations, values))
-    contrast = dice.pick((0.05, 0.2, 0.6)) * (1.5 if family == "print" else 1)
+    hue, value = dice.between(*hues), dice.between(*values)
+    saturation = saturations[0] + (saturations[1] - saturations[0]) * dice.between(0, 1) ** 2
+    pattern = dice.pick(patterns)
+    contrast = (
+        dice.pick((0.04, 0.12, 0.35), (4, 4, 2)) * _CONTRAST.get(family, 1.0) * (0.3 if pattern == "plain" else 1)
+    )
     colours = [hsv(hue, saturation, value)]
     for _ in range(3):
         other = (hue + dice.between(-0.5, 0.5) * contrast) % 1
@@ -100,7 +114,7 @@ def paint(dice: Dice, family: str) -> Paint:
     low, high = scales
     return Paint(
         colours=tuple(colours),
-        pattern=dice.pick(patterns),
+        pattern=pattern,
         scale=math.exp(dice.between(math.log(low), math.log(high))),
         rough=float(np.clip(rough + dice.between(-0.2, 0.2), 0.08, 1)),
         metal=0.8 if family == "metal" and dice.chance(0.6) else 0.0,

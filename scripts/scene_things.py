@@ -110,6 +110,34 @@ def cupboard(dice: Dice) -> Thing:
     return parts
 
 
+def kitchen(dice: Dice) -> Thing:
+    """Return a kitchen's row: cupboards under a worktop with a sink and a cooker, cupboards above, things on top."""
+    wide, color, handle = dice.between(1.2, 3), paint(dice, dice.pick(("wood", "gloss", "wall"))), paint(dice, "metal")
+    top, dark = paint(dice, dice.pick(("stone", "wood"))), Paint(colours=((0.02,) * 3,), rough=0.15)
+    parts = [box((wide, 0.6, 0.86), color), box((wide + 0.03, 0.64, 0.04), top, (0, -0.01, 0.86), 0.005)]
+    count = max(2, round(wide / 0.6))
+    ends, above = np.linspace(-wide / 2, wide / 2, count + 1), dice.chance(0.75)
+    for x, broad in zip((ends[1:] + ends[:-1]) / 2, np.diff(ends), strict=True):
+        front = dark if dice.chance(0.2) else color
+        parts += [box((broad - 0.015, 0.02, 0.7), front, (x, -0.31, 0.12), 0.004)]
+        parts += [box((0.12, 0.025, 0.015), handle, (x, -0.33, 0.75))]
+        if above and dice.chance(0.85):
+            parts.append(box((broad - 0.01, 0.35, dice.pick((0.6, 0.7))), color, (x, 0.12, 1.45), 0.004))
+            parts.append(box((0.1, 0.025, 0.015), handle, (x, -0.07, 1.5)))
+        if dice.chance(0.8):
+            parts += put(trinket(dice), (x + dice.between(-0.2, 0.2), dice.between(-0.15, 0.2), 0.9), 0)
+    at = dice.between(-0.3, 0.3) * wide
+    parts += [
+        box((0.5, 0.4, 0.006), handle, (at, 0, 0.9)),
+        limb((at, 0.22, 0.9), (at, 0.22, 1.15), (0.015, 0.012), handle),
+    ]
+    parts += [
+        limb((at, 0.22, 1.15), (at, 0.05, 1.12), (0.012, 0.01), handle),
+        box((0.55, 0.5, 0.008), dark, (-at, 0, 0.9)),
+    ]
+    return parts
+
+
 def shelf(dice: Dice) -> Thing:
     """Return a bookcase full of books and clutter."""
     wood, wide, deep, high = (
@@ -336,4 +364,4 @@ FURNITURE: tuple[Maker, ...] = (
     boxes,
     bicycle,
 )
-WALL_FURNITURE: tuple[Maker, ...] = (sofa, bed, cupboard, cupboard, shelf, shelf, table)
+WALL_FURNITURE: tuple[Maker, ...] = (sofa, bed, cupboard, cupboard, shelf, shelf, table, kitchen)

@@ -24,13 +24,17 @@ class Light:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A camera: `yaw` turns left from +y, `tilt` looks down, `roll` leans; radians. `fov` is horizontal."""
+    """A camera: `yaw` turns left from +y, `tilt` looks down, `roll` leans; radians. `fov` is horizontal.
+
+    `barrel` is the lens': how much farther out a point of the edge's middle is seen than a pinhole would show it.
+    """
 
     eye: tuple[float, float, float]
     yaw: float
     tilt: float
     roll: float
     fov: float
+    barrel: float = 0.0
 
     def ahead(self, right: float, forward: float) -> tuple[float, float]:
         """Return x and y of the point so far to the right and ahead, as seen from above."""
@@ -40,14 +44,18 @@ class View:
 
 @dataclass(slots=True, kw_only=True)
 class Place:
-    """All of one picture: `parts` and `lights`; `sky` goes from horizon to zenith; `view` may be retried."""
+    """All of one picture: `parts` and `lights`; `sky` goes from horizon to zenith; `view` may be retried.
+
+    `clouds` cover that share of the sky's brightness; through `haze` metres of air a third of the light comes (0: all).
+    """
 
     parts: Thing = field(default_factory=list)
     lights: list[Light] = field(default_factory=list)
     sky: tuple[Colour, Colour] = ((0.02, 0.02, 0.02), (0.02, 0.02, 0.02))
     view: Callable[[Dice], View]
     closest: float = 0.3
-    floor: float = 0.0
+    clouds: float = 0.0
+    haze: float = 0.0
 
 
 def look(dice: Dice, eye: tuple[float, ...], at: tuple[float, ...], fov: tuple[float, float] = (40, 100)) -> View:
@@ -60,6 +68,7 @@ def look(dice: Dice, eye: tuple[float, ...], at: tuple[float, ...], fov: tuple[f
         tilt=math.atan2(-dz, math.hypot(dx, dy)),
         roll=float(roll),
         fov=math.radians(dice.between(*fov)),
+        barrel=dice.between(0, 0.25) if dice.chance(0.35) else 0.0,
     )
 
 

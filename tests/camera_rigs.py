@@ -144,11 +144,19 @@ def v4l2_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     device.flowing.set()
 
 
+def jpeg(pixels: np.ndarray) -> bytes:
+    """Return a picture, uint8 (H, W, 3) as R, G, B, as a JPEG."""
+    return cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
 class MjpegServer:
-    """Motion JPEG over HTTP on a port of its own; can freeze, and can drop its clients and serve no more."""
+    """Motion JPEG over HTTP on a port of its own; can freeze, and can drop its clients and serve no more.
+
+    `frame` is what it sends again and again, a JPEG at first.
+    """
 
     def __init__(self, rate: float = 100.0) -> None:
-        self._jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture(), cv2.COLOR_RGB2BGR))[1].tobytes()
+        self.frame = jpeg(picture())
         self._rate = rate
         self.flowing = threading.Event()
         self.flowing.set()
@@ -175,11 +183,12 @@ class MjpegServer:
         handler.send_response(200)
         handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         handler.end_headers()
-        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(self._jpeg)}\r\n\r\n".encode()
+        head = "--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n"
         try:
             while self.serving:
                 self.flowing.wait()
-                handler.wfile.write(head + self._jpeg + b"\r\n")
+                frame = self.frame
+                handler.wfile.write(head.format(len(frame)).encode() + frame + b"\r\n")
                 time.sleep(1 / self._rate)
         except OSError:
             handler.close_connection = True

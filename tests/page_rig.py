@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edge import heatmap
+from edge.board import Board
 from edge.config import Config, HeatmapSection, WebSection
 from edge.daemon.setup import Setup
 from edge.messages import state_json
@@ -21,7 +22,7 @@ from edge.records import DepthMap, Frame, Reading, Region, Scene, ZoneScene
 from edge.scene import StillScene, make_scene
 from edge.state import OverlayStore
 from edge.triggers import Triggers
-from edge.web import Board, WebServer
+from edge.web import WebServer
 
 NEAR = Region(
     nearness=0.82, box=(0.3, 0.2, 0.6, 0.9), centroid=(0.45, 0.6), area=0.12, zones=("door",), bearing_deg=-12
@@ -30,7 +31,7 @@ ZONES = (
     ZoneScene(name="door", occupied=True, nearness=0.82, coverage=0.41, surface=0.9),
     ZoneScene(name="window", occupied=False, coverage=0.0, surface=0.3),
 )
-STARTER = {"name": "starter-seed", "note": "starter weights: a small network; small things are blurred"}
+STARTER = {"name": "starter-v2", "note": "starter weights: a small network; small things are blurred"}
 INFO = {
     "name": "Front door",
     "version": "0.1.0",
@@ -80,7 +81,8 @@ class MadeBoard(Board):
 
     def __init__(self) -> None:
         self.values = dict(HEALTH)
-        super().__init__(dict(INFO), lambda: self.values)
+        self.drawn: tuple[int, bytes] | None = None
+        super().__init__(dict(INFO), lambda: self.values, lambda: self.drawn)
         self.sequence = 0
         self.on_watch = self.show_all
         self._scene: Scene | None = None
@@ -99,7 +101,7 @@ class MadeBoard(Board):
         self._scene = scene
         self.put(state=state_json(Reading(scene=scene, latency_seconds=0.131, dropped=2, triggers=tuple(triggers))))
         picture = heatmap.render(scene, HeatmapSection(width=768))
-        self.put(heatmap=(scene.depth.frame.sequence, heatmap.encode_jpeg(picture, 80)))
+        self.drawn = scene.depth.frame.sequence, heatmap.encode_jpeg(picture, 80)
         self.show_all()
 
     def show_all(self) -> None:

@@ -4,10 +4,12 @@ Every value depends on nothing but the name of its tensor, so that no trained we
 implementation returned for them lies in `data/parity.npz`.
 """
 
+import io
 import zlib
 from pathlib import Path
 
 import numpy as np
+import torch
 
 DATA = Path(__file__).with_name("data")
 
@@ -21,6 +23,13 @@ def official_keys() -> dict[str, tuple[int, ...]]:
 def checkpoint() -> dict[str, np.ndarray]:
     """Return the made-up official checkpoint."""
     return {key: _tensor(key, shape) for key, shape in official_keys().items()}
+
+
+def checkpoint_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+    """Return the file that torch writes for tensors."""
+    buffer = io.BytesIO()
+    torch.save({key: torch.from_numpy(value) for key, value in arrays.items()}, buffer)
+    return buffer.getvalue()
 
 
 def _tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -63,7 +63,7 @@ def test_weights_list_names_what_is_known(capsys):
     for text in (
         "midas_v21_small_256",
         "70d6b9c8…",
-        "starter-seed",
+        "starter-v2",
         "licence  MIT",
         "https://github.com/isl-org/MiDaS",
     ):
@@ -72,7 +72,7 @@ def test_weights_list_names_what_is_known(capsys):
 
 def test_weights_verify_tells_good_from_bad(tmp_path, capsys):
     """The starter passes; a web page saved as weights ends with 78 and is called one."""
-    assert main(["weights", "verify", "starter-seed"]) == 0
+    assert main(["weights", "verify", "starter-v2"]) == 0
     assert "every value finite" in capsys.readouterr().out
     page = tmp_path / "w.pt"
     page.write_bytes(b"<!DOCTYPE html>")
@@ -103,7 +103,7 @@ def test_predict_writes_the_formats_asked_for(tmp_path, photos, capsys):
     assert (raw.dtype, raw.shape) == (np.float32, (192, 256))
     assert (deep.dtype, deep.shape) == (np.uint16, (480, 640))
     assert np.corrcoef(cv2.resize(raw, (640, 480)).ravel(), deep.ravel())[0, 1] > 0.999
-    assert (reading["weights"], reading["network_size"], reading["reason"]) == ("starter-seed", [256, 192], None)
+    assert (reading["weights"], reading["network_size"], reading["reason"]) == ("starter-v2", [256, 192], None)
     assert set(reading["zone_order"]) == {"left", "centre", "right"}
     assert main([*arguments, "--format", "grey"]) == 0
     shallow = cv2.imread(str(out / "desk.png"), cv2.IMREAD_UNCHANGED)

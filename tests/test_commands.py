@@ -47,7 +47,7 @@ class Rig:
         values = {
             "id": "hall",
             "camera": {"source": str(self.file.parent / "view"), "fps": 10, "timeout": 5},
-            "model": {"weights": "starter-seed"},
+            "model": {"weights": "starter-v2"},
             "scene": {"learn_seconds": 1},
             "zones": [{"name": "left", "polygon": HALF}],
             "triggers": [{"name": "door", "measure": "nearness", "near": 0.8}],
@@ -123,6 +123,27 @@ def test_options_take_effect_and_say_so(rig):
     assert np.abs(picture - picture.mean(axis=2, keepdims=True)).mean() < 3
     with Subscriber(rig.broker.port, f"{ROOT}/+/state") as late:
         assert late.wait_for(f"{ROOT}/colormap/state", b"grey").retain
+
+
+def test_limits_hold_from_a_reload_on(rig):
+    """Neither `gate` nor `power` needs a restart: nothing is skipped any more, and health tells the other share."""
+    topic = f"{ROOT}/health"
+
+    def reports(since):
+        return [json.loads(payload) for payload in rig.heard(topic, since)]
+
+    eventually(lambda: [report for report in reports(0) if report["skipped"]], "frames to be skipped", 60)
+    rig.write(gate={"max_skip_seconds": 0}, power={"max_duty": 0.5})
+    assert [] == rig.ask("reload")["restart_required"]
+    begun = len(rig.subscriber.heard)
+    eventually(
+        lambda: (r := reports(begun)) and r[-1]["readings"] > r[0]["readings"] + 3, "readings that are counted", 60
+    )
+    first, *_, last = reports(begun)
+    rig.write()
+    rig.ask("reload")
+    assert first["allowed_duty"] == last["allowed_duty"] == 0.5
+    assert first["skipped"] == last["skipped"]
 
 
 @pytest.mark.parametrize(("option", "value"), [("colormap", "pink"), ("interval", "-1"), ("trigger/garden/near", "1")])

@@ -545,3 +545,13 @@ def test_the_overlay_needs_leave_for_the_picture():
     """The camera's picture leaves the machine with publish.picture only."""
     assert "heatmap: overlay needs publish.picture too" in problems("heatmap: {overlay: true}")[0]
     assert parse(b"heatmap: {overlay: true}\npublish: {picture: true}\n", "c.yaml").heatmap.overlay
+
+
+def test_a_file_of_an_instance_gives_its_camera_an_id_of_its_own(tmp_path, monkeypatch):
+    """Two cameras of one machine never share topics by forgetting an id; an id that is there stays."""
+    monkeypatch.setattr("socket.gethostname", lambda: "pi5.lan")
+    ids = []
+    for name, text in [("edge-depth", ""), ("edge-depth@Front_door", ""), ("edge-depth@back", "id: yard\n")]:
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+        ids.append(load(tmp_path / f"{name}.yaml").id)
+    assert [None, "pi5-front-door", "yard"] == ids

@@ -18,7 +18,8 @@ import pytest
 from edge.config import Config
 from edge.daemon import Daemon
 from edge.daemon.output import Keeper
-from edge.errors import CameraError, EngineError, WeightsError
+from edge.daemon.process import status_text
+from edge.errors import CameraError, EngineError, MemoryFull, WeightsError
 from tests.broker import Subscriber, eventually, free_port
 
 PATIENCE_SECONDS = 90.0
@@ -29,7 +30,7 @@ def configuration(mosquitto, source, **sections):
         {
             "id": "test",
             "camera": {"source": str(source), "fps": 20.0, "timeout": 2.0, **sections.pop("camera", {})},
-            "model": {"weights": "starter-seed"},
+            "model": {"weights": "starter-v2"},
             "heatmap": {"interval": 0.1},
             "publish": {"min_interval": 0.0, "health_interval": 1.0},
             "zones": ({"name": "left", "polygon": ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))},),
@@ -83,12 +84,12 @@ def test_photographs_become_depth_on_a_real_broker(mosquitto, photos):
         subscriber.wait_for("edge-depth/test/camera/status", b"offline")
     assert expected == topics_of(subscriber)
     states = [json.loads(payload) for payload in subscriber.payloads(STATE)]
-    assert {"starter-seed"} == {state["weights"] for state in states}
+    assert {"starter-v2"} == {state["weights"] for state in states}
     assert {"moving"} == {state["mode"] for state in states}
     assert {("left",)} == {tuple(state["zone_order"]) for state in states}
     assert len({state["zones"]["left"]["prominence"] for state in states}) > 5
     info = json.loads(subscriber.payloads("edge-depth/test/info")[-1])
-    assert info["weights"]["name"] == "starter-seed"
+    assert info["weights"]["name"] == "starter-v2"
     assert "starter" in info["weights"]["note"]
     assert (info["engine"], len(info["weights"]["sha256"])) == ("torch", 64)
     picture = cv2.imdecode(np.frombuffer(subscriber.payloads("edge-depth/test/heatmap")[0], np.uint8), 1)
@@ -195,7 +196,7 @@ def test_who_comes_near_switches_a_trigger_with_event_and_snapshot(mosquitto, st
     assert (np.abs(snapshot.astype(int) - (80, 255, 80)).sum(axis=-1) < 90).sum() > 100  # the box
     background, states = Keeper(state_directory, "test").load()
     assert {"visitor": True} == states
-    assert "starter-seed" == background["weights"]
+    assert "starter-v2" == background["weights"]
 
 
 def test_the_page_shows_the_running_daemon(photos):
@@ -214,9 +215,81 @@ def test_the_page_shows_the_running_daemon(photos):
         return True
 
     run_until(daemon, fetched)
-    assert json.loads(seen["api/state"])["weights"] == "starter-seed"
+    assert json.loads(seen["api/state"])["weights"] == "starter-v2"
     assert seen["heatmap.jpg"].startswith(b"\xff\xd8")
     assert "camera" in json.loads(seen["api/health"])
+
+
+def still_view(photos, tmp_path):
+    """Return a folder with one photograph: a view in which nothing ever moves."""
+    (tmp_path / "view").mkdir()
+    (tmp_path / "view" / "a.jpg").symlink_to(photos / "corridor.jpg")
+    return tmp_path / "view"
+
+
+def test_frames_that_show_nothing_new_are_skipped_and_have_readings_all_the_same(mosquitto, photos, tmp_path):
+    """Once the view is learned the network sees few; readings go on with their own frames, and say how old depth is."""
+    health = "edge-depth/test/health"
+    config = configuration(
+        mosquitto, still_view(photos, tmp_path), scene={"learn_seconds": 1.0}, heatmap={"interval": 0.0}
+    )
+    readings = []
+    with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
+        daemon = Daemon(config, consumers=(readings.append,))
+        skipped = lambda: subscriber.payloads(health) and json.loads(subscriber.payloads(health)[-1])["skipped"] > 20  # noqa: E731
+        run_until(daemon, lambda: skipped() and len([r for r in readings if r.depth_age_seconds]) > 30)
+        last = json.loads(subscriber.payloads(health)[-1])
+        pictures = subscriber.payloads("edge-depth/test/heatmap")
+    rested = [reading for reading in readings if reading.depth_age_seconds]
+    assert {"tracking"} == {reading.scene.state for reading in rested}
+    assert 5.0 >= max(reading.depth_age_seconds for reading in rested)
+    sequences = [reading.frame.sequence for reading in readings]
+    assert sequences == sorted(set(sequences))
+    assert {"capture", "gate", "preprocess", "inference", "scene", "triggers", "messages", "publish", "heatmap"} == set(
+        last["stages_ms"]
+    )
+    assert all(times["p50"] <= times["p95"] for times in last["stages_ms"].values())
+    assert last["readings"] > last["skipped"]
+    assert 0 < last["duty"] <= 1
+    assert len(pictures) > len(set(pictures))  # sent at every interval, drawn once
+
+
+def test_no_heatmap_is_drawn_for_nobody(photos):
+    """Without a broker, and while no page is looked at, there is none; who asks gets one."""
+    readings = []
+    daemon = Daemon(
+        configuration(None, photos, scene={"mode": "moving"}, mqtt={"enabled": False}), consumers=(readings.append,)
+    )
+    run_until(daemon, lambda: len(readings) > 3)
+    assert "heatmap" not in daemon.board.health()["stages_ms"]
+    assert daemon.board.heatmap()[1].startswith(b"\xff\xd8")
+    assert "heatmap" in daemon.board.health()["stages_ms"]
+
+
+def test_too_much_memory_ends_the_daemon_in_order(mosquitto, photos):
+    """Above power.max_rss: an error that says so with both figures, after the farewell to the broker."""
+    with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
+        daemon = Daemon(configuration(mosquitto, photos, power={"max_rss": 100.0}))
+        with pytest.raises(MemoryFull, match=r"power\.max_rss: \d+ MB are held, 100 MB are allowed") as caught:
+            daemon.run(PATIENCE_SECONDS)
+        assert 70 == caught.value.exit_code
+        subscriber.wait_for("edge-depth/test/status", b"offline")
+
+
+def test_heat_slows_the_network_down_and_is_told(mosquitto, photos, monkeypatch):
+    """Near power.max_temperature there are fewer frames, health says throttled, and there is one event."""
+    monkeypatch.setattr("edge.health.temperature", lambda: 78.0)
+    config = configuration(mosquitto, photos, scene={"mode": "moving"}, power={"max_temperature": 80.0})
+    health, event = "edge-depth/test/health", "edge-depth/test/event"
+    with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:
+        run_until(Daemon(config), lambda: subscriber.payloads(event) and len(subscriber.payloads(health)) > 2)
+        events = [json.loads(payload) for payload in subscriber.payloads(event)]
+        last = json.loads(subscriber.payloads(health)[-1])
+    assert [("throttled", {"temperature_c": 78.0, "by": "power.max_temperature"})] == [
+        (each["event_type"], each["details"]) for each in events
+    ]
+    assert (True, 0.2) == (last["throttled"], last["allowed_duty"])
+    assert last["duty"] < 0.5
 
 
 def test_a_finite_source_ends_the_daemon_cleanly(mosquitto, photos, tmp_path):
@@ -288,7 +361,7 @@ def write(path: Path, mosquitto, photos) -> Path:
 
 
 def test_the_command_tells_systemd_and_ends_with_0_on_sigterm(mosquitto, photos, tmp_path):
-    """READY=1 once readings can come, WATCHDOG=1 while they do, STOPPING=1 and exit status 0 after SIGTERM."""
+    """READY=1 when readings can come, WATCHDOG=1 and a STATUS= while they do, STOPPING=1 and status 0 at SIGTERM."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(PATIENCE_SECONDS)
@@ -296,20 +369,45 @@ def test_the_command_tells_systemd_and_ends_with_0_on_sigterm(mosquitto, photos,
         command = [sys.executable, "-m", "edge", "run", "--config", str(write(tmp_path / "c.yaml", mosquitto, photos))]
         daemon = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         try:
-            told = [systemd.recv(100)]
+            told = [systemd.recv(1000)]
             while b"READY=1" not in told:
-                told.append(systemd.recv(100))
+                told.append(systemd.recv(1000))
+            while not told[-1].endswith(b" fps, scene moving, broker connected"):
+                told.append(systemd.recv(1000))
             while told[-1] != b"WATCHDOG=1":
-                told.append(systemd.recv(100))
+                told.append(systemd.recv(1000))
             daemon.send_signal(signal.SIGTERM)
             log = daemon.communicate(timeout=PATIENCE_SECONDS)[1]
         finally:
             daemon.kill()
         systemd.settimeout(1)
         while told[-1] != b"STOPPING=1":
-            told.append(systemd.recv(100))
+            told.append(systemd.recv(1000))
     assert daemon.returncode == 0, log
-    assert "weights starter-seed: starter weights" in log
+    assert "weights starter-v2: starter weights" in log
+
+
+@pytest.mark.parametrize(
+    ("nearest", "scene", "words"),
+    [
+        ({"nearness": 0.934, "distance_m": 1.525}, "tracking", "nearest 1.52 m"),
+        ({"nearness": 0.934, "distance_m": None}, "tracking", "nearest 0.93"),
+        (None, "tracking", "nothing near"),
+        (None, "lost", "scene lost"),
+    ],
+)
+def test_the_status_says_what_is_nearest(nearest, scene, words):
+    """In metres where they are known, else as nearness; a scene that can't be read is told as such."""
+    health = {"fps": 4.9, "camera": "online", "mqtt_connected": True, "mqtt_problem": None}
+    text = status_text(health, {"nearest": nearest, "scene": {"state": scene}})
+    assert f"4.9 fps, {words}, broker connected" == text
+
+
+def test_the_status_says_what_is_missing():
+    """A camera that is away, and why there is no broker; without a broker configured not a word of it."""
+    away = {"fps": 0.0, "camera": "reconnecting", "mqtt_connected": False, "mqtt_problem": "the name is not known"}
+    assert "camera reconnecting, broker: the name is not known" == status_text(away, None)
+    assert "0 fps" == status_text({"fps": 0.0, "camera": "online"}, None)
 
 
 def test_the_demo_runs_by_itself_and_ends_by_itself(capsys):
@@ -321,7 +419,7 @@ def test_the_demo_runs_by_itself_and_ends_by_itself(capsys):
     for text in (
         "http://127.0.0.1:",
         "mosquitto_sub -h 127.0.0.1",
-        "starter-seed",
+        "starter-v2",
         "rendered, not filmed",
         "nearest",
         "left",

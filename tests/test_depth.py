@@ -83,7 +83,7 @@ def test_engine_equals_the_reference_implementation():
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model(ModelSection(weights="starter-seed"))
+    return load_model(ModelSection(weights="starter-v2"))
 
 
 @pytest.mark.parametrize("shape", [(480, 640), (1, 1), (1, 500)])
@@ -91,7 +91,7 @@ def test_a_picture_of_any_size_has_a_depth_map(model, shape):
     """A usual picture, a single pixel and a line all give a finite map at network size, named after its weights."""
     depth = model.estimate(frame(np.full((*shape, 3), 90, np.uint8)))
     assert network_size(shape[1], shape[0]) == depth.inverse_depth.shape[::-1]
-    assert depth.weights == "starter-seed"
+    assert depth.weights == "starter-v2"
     assert not depth.inverse_depth.flags.writeable
 
 

@@ -219,11 +219,11 @@ def test_the_script_reads_a_folder_through_truth_and_network(tmp_path, monkeypat
     for path in (folder / "pictures").iterdir():
         if 14 < int(path.stem) < 27 or int(path.stem) > 30:
             path.unlink()
-    arguments = ["evaluate_scene.py", "--folder", str(folder), "--weights", "starter-seed", "--json"]
+    arguments = ["evaluate_scene.py", "--folder", str(folder), "--weights", "starter-v2", "--json"]
     monkeypatch.setattr(sys, "argv", arguments)
     assert 0 == evaluate_scene.main()
     rows = json.loads(capsys.readouterr().out)["sequences"]
-    assert ["truth", "starter-seed"] == [row["through"] for row in rows]
+    assert ["truth", "starter-v2"] == [row["through"] for row in rows]
     assert [4, 4] == [row["distance"]["frames"] for row in rows]
     assert rows[0]["distance"]["median"] <= 0.05
 

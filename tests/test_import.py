@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import pty
@@ -21,16 +20,10 @@ from tests import parity
 from tests.file_server import served
 
 
-def checkpoint_bytes(arrays):
-    buffer = io.BytesIO()
-    torch.save({key: torch.from_numpy(value) for key, value in arrays.items()}, buffer)
-    return buffer.getvalue()
-
-
 @pytest.fixture(scope="module")
 def original():
     """A checkpoint of the official format and size, made-up."""
-    return checkpoint_bytes(parity.checkpoint())
+    return parity.checkpoint_bytes(parity.checkpoint())
 
 
 @pytest.fixture
@@ -121,7 +114,7 @@ def test_fetch_tries_the_files_other_name(official, original, capsys, monkeypatc
     [
         (b"<html>Log in</html>", "it is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-        (checkpoint_bytes({"pretrained.model.cls_token": np.ones(3, np.float32)}), "it is a DPT model"),
+        (parity.checkpoint_bytes({"pretrained.model.cls_token": np.ones(3, np.float32)}), "it is a DPT model"),
     ],
 )
 def test_fetch_of_something_else_says_what_it_is(data, words, capsys, state_directory):
@@ -143,7 +136,7 @@ def test_a_pinned_hash_refuses_every_other_file(official, carried, monkeypatch, 
 def spoilt(change):
     arrays = parity.checkpoint()
     change(arrays)
-    return checkpoint_bytes(arrays)
+    return parity.checkpoint_bytes(arrays)
 
 
 def without_layer(arrays):

@@ -17,13 +17,16 @@ LAYERS = {
     "edge.errors": 0,
     "edge.config": 1,
     "edge.topics": 1,
+    "edge.board": 2,
     "edge.camera": 2,
     "edge.embedded_broker": 2,
+    "edge.gate": 2,
     "edge.health": 2,
     "edge.heatmap": 2,
     "edge.mqtt": 2,
     "edge.network": 2,
     "edge.pictures": 2,
+    "edge.power": 2,
     "edge.scene": 2,
     "edge.state": 2,
     "edge.triggers": 2,
@@ -38,6 +41,7 @@ LAYERS = {
     "edge.evaluation": 5,
     "edge.export": 5,
     "edge.pipeline": 5,
+    "edge.doctor": 5,
     "edge.daemon": 6,
     "edge.__main__": 7,
     "edge.cli": 7,
@@ -68,10 +72,10 @@ def rule(*users: str, lazily: tuple[str, ...] = ()) -> Rule:
 
 
 RULES = {
-    "torch": rule("edge.network", "edge.export", lazily=("edge.engines",)),
+    "torch": rule("edge.network", "edge.export", lazily=("edge.doctor", "edge.engines")),
     "timm": rule("edge.network", "edge.export", lazily=("edge.engines",)),
     "onnx": rule(lazily=("edge.export",)),
-    "onnxruntime": rule(lazily=("edge.engines", "edge.export")),
+    "onnxruntime": rule(lazily=("edge.doctor", "edge.engines", "edge.export")),
     "torchvision": rule(),
     "paho": rule("edge.mqtt"),
     "amqtt": rule("edge.embedded_broker"),
@@ -220,4 +224,10 @@ def test_the_command_line_starts_without_the_heavy_packages(command):
 def test_the_engines_come_without_torch_until_one_is_made():
     """Importing the engines loads no torch: a daemon that runs another engine never pays for it."""
     script = "import sys, edge.engines\nsys.exit('torch' in sys.modules)"
+    assert 0 == subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, timeout=60).returncode
+
+
+def test_a_daemon_without_a_page_never_loads_the_server():
+    """Flask and waitress take a sixth of the time in which all else is imported: they come with `web.listen`."""
+    script = "import sys, edge.daemon\nsys.exit('flask' in sys.modules or 'waitress' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, timeout=60).returncode

@@ -107,6 +107,7 @@ def test_a_tracked_person_in_full():
         "triggers": {"visitor": {"on": True, "level": 2.346, "reason": None}},
         "latency_ms": 287.6,
         "dropped": 3,
+        "depth_age_s": 0.0,
     }
 
 

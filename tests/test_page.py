@@ -202,7 +202,7 @@ def test_starter_weights(visit, board):
     board.put(info=INFO | {"weights": STARTER})
     board.write()
     assert says(page, "notice", f"The readings come from {STARTER['note']}.")
-    assert "starter-seed" in text(page, "daemon")
+    assert "starter-v2" in text(page, "daemon")
 
 
 def test_before_the_first_reading(visit, board):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from edge.camera import EndOfCamera
 from edge.errors import CameraError, CameraStalled, ThreadStuck
+from edge.health import StageTimes
 from edge.pipeline import CaptureLoop, DepthLoop, Mailbox, Worker
 from edge.records import DepthMap, Frame, Scene
 
@@ -157,17 +159,66 @@ class Model:
 
 
 class PlainScene:
+    """A scene that rests when it is told to, and says which frames it was asked to rest on."""
+
+    def __init__(self, rests=False):
+        self.rests = rests
+        self.last = None
+
     def update(self, depth):
-        return Scene(depth=depth, state="moving", quality=1.0)
+        self.last = Scene(depth=depth, state="moving", quality=1.0)
+        return self.last
+
+    def rest(self, frame):
+        return replace(self.last, depth=replace(self.last.depth, frame=frame)) if self.rests else None
 
 
 class NoTriggers:
+    waiting = False
+
     def update(self, scene):
         return ()
 
 
-def depth_loop(load, mailbox, consumers=()):
-    loop = DepthLoop(load, PlainScene(), NoTriggers(), mailbox, threading.Event(), consumers)
+class Still:
+    """A gate that sees something new in the first frame only, and after it was told to forget."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def is_still(self, frame):
+        return self.seen > 0
+
+    def saw(self):
+        self.seen += 1
+
+    def forget(self):
+        self.seen = 0
+
+
+class Restless:
+    def __init__(self):
+        self.pauses = []
+
+    def worked(self, seconds):
+        self.pauses.append(seconds)
+
+    def rest_seconds(self):
+        return 0.0
+
+
+def depth_loop(load, mailbox, consumers=(), scene=None, triggers=None, pace=None):
+    loop = DepthLoop(
+        load,
+        scene or PlainScene(),
+        triggers or NoTriggers(),
+        mailbox,
+        threading.Event(),
+        consumers,
+        gate=Still(),
+        pace=pace or Restless(),
+        times=StageTimes(),
+    )
     loop.start()
     return loop
 
@@ -313,3 +364,84 @@ def test_what_has_to_be_done_is_done_between_frames_in_the_depth_thread():
     mailbox.close()
     loop.finish(WAIT)
     assert [(n, "depth") for n in range(32)] == done
+
+
+# --- what the network is spared ---------------------------------------------------------------------------------------
+
+
+def play(count, **parts):
+    """Let a depth loop read so many frames, one by one; return it and its readings."""
+    mailbox, readings, got = Mailbox(), [], threading.Event()
+    loop = depth_loop(Model, mailbox, (readings.append, lambda _: got.set()), **parts)
+    for sequence in range(1, count + 1):
+        got.clear()
+        mailbox.put(frame(sequence))
+        assert got.wait(WAIT)
+    return loop, mailbox, readings
+
+
+def test_a_frame_that_shows_nothing_new_has_a_reading_of_its_own():
+    """The network sees the first; the readings behind it have their own frames and say how old its depth is."""
+    loop, mailbox, readings = play(3, scene=PlainScene(rests=True))
+    mailbox.close()
+    loop.finish(WAIT)
+    assert [1, 2, 3] == [reading.frame.sequence for reading in readings]
+    assert 1 == len({id(reading.scene.depth.inverse_depth) for reading in readings})
+    first, *others = readings
+    assert 0 == first.depth_age_seconds
+    assert [reading.frame.captured_at - first.frame.captured_at for reading in others] == [
+        reading.depth_age_seconds for reading in others
+    ]
+    assert 2 == loop.skipped
+
+
+class Counting(NoTriggers):
+    waiting = True
+
+
+@pytest.mark.parametrize("parts", [{"scene": PlainScene()}, {"scene": PlainScene(True), "triggers": Counting()}])
+def test_nothing_rests_while_there_is_something_to_wait_for(parts):
+    """A scene that is not at rest, and a trigger whose delay runs, are shown every frame."""
+    loop, mailbox, readings = play(3, **parts)
+    mailbox.close()
+    loop.finish(WAIT)
+    assert [0, 0, 0] == [reading.depth_age_seconds for reading in readings]
+    assert 0 == loop.skipped
+
+
+def test_after_a_command_the_network_sees_the_next_frame():
+    """What was changed shows at once: whatever is done between frames makes the gate forget."""
+    loop, mailbox, readings = play(2, scene=PlainScene(rests=True))
+    done = threading.Event()
+    loop.between_frames(done.set)
+    assert done.wait(WAIT)
+    mailbox.put(frame(3))
+    mailbox.close()
+    loop.finish(WAIT)
+    assert [True, False, True] == [reading.depth_age_seconds == 0 for reading in readings]
+
+
+class Tired(Restless):
+    """Lets nothing be done until it is told so."""
+
+    def __init__(self):
+        super().__init__()
+        self.rested = threading.Event()
+
+    def rest_seconds(self):
+        return 0.0 if self.rested.is_set() or not self.pauses else 0.01
+
+
+def test_a_rest_ends_with_the_newest_frame():
+    """While the network has to rest nothing is taken: then the newest frame is, and the others count as dropped."""
+    pace = Tired()
+    loop, mailbox, readings = play(1, pace=pace)
+    for sequence in (2, 3, 4):
+        mailbox.put(frame(sequence))
+    mailbox.close()
+    time.sleep(0.1)
+    assert not mailbox.finished
+    pace.rested.set()
+    loop.finish(WAIT)
+    assert ([1, 4], 2) == ([reading.frame.sequence for reading in readings], readings[-1].dropped)
+    assert [0.01, 0.01] == pace.pauses

@@ -333,3 +333,87 @@ def test_a_calibration_can_be_tried_and_changed_while_it_runs():
     scene.calibrate(POINTS)
     nearest = watch(scene, camera, with_figure(room(), 0.5, 1.5), 1)[-1].nearest
     assert pytest.approx(1.5, rel=0.03) == nearest.distance_m
+
+
+# --- frames that show nothing new -------------------------------------------------------------------------------------
+
+
+def resting(scene, camera, depth, seconds):
+    """Let the scene rest on what it saw last for so long; return what it says of each frame."""
+    return [scene.rest(camera.shoot(depth).frame) for _ in range(round(seconds * camera.fps))]
+
+
+def test_a_scene_at_rest_says_the_same_of_frames_that_show_the_same():
+    """Their own frame and the background's age apart, nothing differs, and no number is made anew."""
+    camera = Camera()
+    scene = learned(camera)
+    person = with_figure(room(), 0.6, 1.3)
+    before = watch(scene, camera, person, 4)[-1]
+    rested = resting(scene, camera, person, 2)
+    assert all(result.aligned is before.aligned for result in rested)
+    assert [before.regions] * len(rested) == [result.regions for result in rested]
+    assert rested[-1].depth.frame.captured_at == pytest.approx(before.depth.frame.captured_at + 2)
+    assert rested[-1].background_age_seconds >= before.background_age_seconds
+
+
+@pytest.mark.parametrize("name", ["learning", "new", "coming", "held", "lost", "asked"])
+def test_a_scene_with_something_going_on_has_to_see_every_frame(name):
+    """Learning, somebody new or on the move, a frame that is held, a view that is lost, a command: there is no rest."""
+    camera = Camera(noise=0.001)
+    scene = StillScene(SECTION, (ALL,)) if name == "learning" else learned(camera)
+    if name == "new":
+        watch(scene, camera, with_figure(room(), 0.6, 1.3), 0.2)
+    elif name == "coming":
+        watch(scene, camera, lambda i: with_figure(room(), 0.6, 3.0 - 0.1 * i), 3)
+    elif name == "held":
+        watch(scene, camera, PRIOR, 1, BLACK)
+    elif name == "lost":
+        views = np.random.default_rng(1)
+        watch(scene, camera, lambda _: views.uniform(0, 1, (HEIGHT, WIDTH)), 5)
+    elif name == "asked":
+        watch(scene, camera, room(), 2)
+        scene.calibrate(POINTS)
+    else:
+        watch(scene, camera, room(), 1)
+    assert scene.rest(camera.shoot(room()).frame) is None
+
+
+def test_in_the_dark_there_is_rest():
+    """What sees nothing need not look at it again; nothing is claimed, and nothing learned, however long it lasts."""
+    camera = Camera()
+    scene = learned(camera)
+    watch(scene, camera, PRIOR, 5, BLACK)
+    dark = resting(scene, camera, PRIOR, 60)
+    assert {("lost", False)} == {(result.state, bool(result.regions)) for result in dark}
+    assert {None} == {result.zones[0].occupied for result in dark}
+    assert "tracking" == watch(scene, camera, room(), 1)[0].state
+
+
+def test_who_stays_is_absorbed_while_the_scene_rests():
+    """Time counts as if every frame had been seen: absorbed after absorb_seconds, with one frame in 25 looked at."""
+    camera = Camera()
+    scene = learned(camera)
+    person = with_figure(room(), 0.6, 1.3)
+    seen = regions(watch(scene, camera, person, 3))
+    for _ in range(10):
+        resting(scene, camera, person, 4.8)
+        seen += regions(watch(scene, camera, person, 0.2))
+    assert {1} == set(seen[: 15 + 4])
+    assert 0 == seen[-1]
+
+
+def test_slow_change_is_followed_while_the_scene_rests():
+    """The background goes along as far as it would have gone with every frame."""
+    ends = []
+    for rests in (False, True):
+        camera = Camera(noise=0.002)
+        scene = learned(camera, SECTION.model_copy(update={"absorb_seconds": 0.0}))
+        before = scene.saved()["median"][30:50, 60:100].mean()
+        lamp = room()
+        lamp[20:60, 50:110] += 0.03
+        for _ in range(12):
+            watch(scene, camera, lamp, 0.4)
+            (resting if rests else watch)(scene, camera, lamp, 4.6)
+        ends.append(scene.saved()["median"][30:50, 60:100].mean() - before)
+    assert ends[0] > 0.01
+    assert ends[0] == pytest.approx(ends[1], rel=0.1)

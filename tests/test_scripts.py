@@ -328,3 +328,138 @@ def test_the_installer_refuses_what_it_does_not_know():
     done = subprocess.run([ROOT / "scripts" / "install.sh", "--remove"], capture_output=True, text=True, check=False)
     assert (1, "") == (done.returncode, done.stdout)
     assert "unknown option --remove" in done.stderr
+
+
+# Stands for systemd: notes what it is asked for; a service starts if its program does.
+SYSTEMCTL = """
+echo "$*" >>"$LOG"
+case $* in
+    list-units*) [ ! -e "$LOG.running" ] || echo edge-depth.service loaded active running ;;
+    restart*) touch "$LOG.running"; exec "$DESTDIR/opt/edge-depth/venv/bin/edge-depth" run ;;
+    show*) echo 42 ;;
+esac
+"""
+# Stands for the installed program: whatever is to fail in it fails.
+PROGRAM = """
+install_packages() { :; }
+install_edge_depth() {
+    mkdir -p "$1/bin"
+    printf '#!/bin/bash\\necho "$*" >>"$LOG"; [ "$1" != "%s" ]\\n' "${FAILS-}" >"$1/bin/edge-depth"
+    chmod 755 "$1/bin/edge-depth"
+}
+"""
+
+
+@pytest.fixture
+def machine(checkout, programs, tmp_path):
+    """Return a function that runs the installer on an empty machine where systemd, pip and the program are false."""
+    put(programs / "id", "echo 0")
+    put(programs / "systemctl", SYSTEMCTL)
+    for name in ("edge/data/photos", "config", "systemd"):
+        shutil.copytree(ROOT / name, checkout / name)
+    for name in ("README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    installer = checkout / "scripts" / "install.sh"
+    first, rest = installer.read_text(encoding="utf-8").split("\nswitch_over()", 1)
+    installer.write_text(f"{first}\n{PROGRAM}\nswitch_over(){rest}", encoding="utf-8")
+    log = tmp_path / "log"
+
+    def install(*arguments, fails=""):
+        log.unlink(missing_ok=True)
+        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "LOG": str(log), "FAILS": fails}
+        environment |= {"DESTDIR": str(tmp_path / "machine"), "SETTLE_SECONDS": "0"}
+        command = [str(installer), *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return done, log.read_text(encoding="utf-8") if log.exists() else ""
+
+    install.root = tmp_path / "machine"
+    return install
+
+
+def installed(machine):
+    """Return every file and link that the installer made, but for what lies inside a version."""
+    found = {path.relative_to(machine.root).as_posix() for path in machine.root.rglob("*") if not path.is_dir()}
+    return {name for name in found if "/versions/" not in name}
+
+
+def version(machine):
+    return (machine.root / "opt/edge-depth/venv").resolve()
+
+
+INSTALLED = {
+    "opt/edge-depth/venv",
+    "usr/local/bin/edge-depth",
+    "etc/edge-depth/edge-depth.yaml",
+    "etc/systemd/system/edge-depth.service",
+    "etc/systemd/system/edge-depth@.service",
+}
+
+
+def test_the_installer_leaves_a_service_that_runs(machine):
+    """Program, command, configuration, unit and template are there, and the service is enabled and started."""
+    done, log = machine()
+    assert 0 == done.returncode, done.stderr
+    links = {path.relative_to(machine.root).as_posix() for path in machine.root.rglob("*") if path.is_symlink()}
+    assert INSTALLED == installed(machine) | links
+    assert ["enable edge-depth", "restart edge-depth.service"] == [
+        line for line in log.splitlines() if line.startswith(("enable", "restart"))
+    ]
+    assert os.access(machine.root / "usr/local/bin/edge-depth", os.X_OK)
+
+
+def test_an_upgrade_keeps_the_configuration_and_deletes_the_old_version(machine):
+    """Run again, the program is the new one, alone; what was configured stays."""
+    machine()
+    before = version(machine)
+    (machine.root / "etc/edge-depth/edge-depth.yaml").write_text("id: mine\n", encoding="utf-8")
+    done, log = machine()
+    assert 0 == done.returncode, done.stderr
+    assert before != version(machine)
+    assert [version(machine)] == list((machine.root / "opt/edge-depth/versions").iterdir())
+    assert "id: mine\n" == (machine.root / "etc/edge-depth/edge-depth.yaml").read_text(encoding="utf-8")
+    assert "restart edge-depth.service" in log
+
+
+@pytest.mark.parametrize(
+    ("fails", "words"),
+    [("predict", "the network does not run here"), ("check", "does not take"), ("run", "Going back to the version")],
+)
+def test_an_upgrade_that_fails_leaves_the_old_version_running(machine, fails, words):
+    """The network, the configuration, the start: whichever fails, the old program is there, the new is not."""
+    machine()
+    before = version(machine)
+    done, log = machine(fails=fails)
+    assert 1 == done.returncode
+    assert words in done.stderr
+    assert before == version(machine)
+    assert [before] == list((machine.root / "opt/edge-depth/versions").iterdir())
+    restarts = [line for line in log.splitlines() if line.startswith("restart")]
+    assert (2 if fails == "run" else 0) == len(restarts)
+
+
+def test_a_first_installation_that_can_not_work_leaves_nothing(machine):
+    """Where the network does not run there is no service afterwards."""
+    done, log = machine(fails="predict")
+    assert (1, set()) == (done.returncode, installed(machine))
+    assert "enable" not in log
+    assert not (machine.root / "opt/edge-depth").exists()
+
+
+def test_a_first_start_that_fails_is_explained(machine):
+    """No camera yet: the program stays, the service is stopped, and what is wrong is said by doctor."""
+    done, log = machine(fails="run")
+    assert 1 == done.returncode
+    assert "installed, but stopped" in done.stderr
+    assert ["stop edge-depth", f"doctor --config {machine.root}/etc/edge-depth/edge-depth.yaml"] == log.splitlines()[
+        -2:
+    ]
+    assert version(machine).is_dir()
+
+
+def test_uninstalling_leaves_the_configuration(machine):
+    """Everything else is gone, and the service was stopped and disabled before."""
+    machine()
+    done, log = machine("--uninstall")
+    assert (0, {"etc/edge-depth/edge-depth.yaml"}) == (done.returncode, installed(machine))
+    assert "stop edge-depth.service\ndisable edge-depth.service\n" in log
+    assert not (machine.root / "opt/edge-depth").exists()

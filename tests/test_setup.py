@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from edge.config import CalibrationSection, Config, ZoneSection
 from edge.daemon.desk import Desk
-from edge.errors import ConfigError
+from edge.errors import Busy, ConfigError, Stale
 from edge.overlay import Overlay
 from edge.state import OverlayStore
 from edge.topics import Topics
 from edge.triggers import compare
-from edge.web import Access, Busy, Stale, Uploads, create_app
+from edge.web import Access, Uploads, create_app
 from tests.page_rig import DOOR, WINDOW, MadeBoard, MadeEstimator, Works
 
 LEFT = [[0.0, 0.0], [0.1, 0.0], [0.1, 0.1]]

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 UNIT = Path(__file__).parents[1] / "systemd" / "edge-depth.service"
+DROP_INS = sorted(
+    set((UNIT.parent / "examples").glob("*.conf")) - {UNIT.parent / "examples" / "hardware-watchdog.conf"}
+)
 PROGRAM = "/opt/edge-depth/venv/bin/edge-depth"
 
 
@@ -20,13 +23,17 @@ def service():
     return unit["Service"]
 
 
-def verify(folder, text):
+def verify(folder, text, name=UNIT.name):
     """Return exit status and output of systemd-analyze for a unit whose program exists."""
-    assert shutil.which("systemd-analyze"), "systemd-analyze is missing: sudo apt install systemd"
-    path = folder / UNIT.name
+    path = folder / name
     path.write_text(text.replace(PROGRAM, "/bin/true"), encoding="utf-8")
+    return analyze("verify", str(path))
+
+
+def analyze(*arguments):
+    assert shutil.which("systemd-analyze"), "systemd-analyze is missing: sudo apt install systemd"
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(path)],
+        ["systemd-analyze", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -47,6 +54,41 @@ def test_a_misspelt_name_is_noticed(tmp_path):
     assert "WatchdogSecs" in output
 
 
+def test_the_unit_is_a_template_too(tmp_path):
+    """Installed under the name of a template, an instance of it passes without a word."""
+    text = UNIT.read_text(encoding="utf-8")
+    (tmp_path / "edge-depth@.service").write_text(text.replace(PROGRAM, "/bin/true"), encoding="utf-8")
+    assert (0, "") == verify(tmp_path, text, "edge-depth@front-door.service")
+
+
+def test_every_instance_has_files_of_its_own(service):
+    """Configuration, state and cache go by the unit's name, so that two cameras share none of them."""
+    assert service["ExecStart"].endswith("/etc/edge-depth/%N.yaml")
+    assert ("%N", "%N", "XDG_CACHE_HOME=%C/%N") == (
+        service["StateDirectory"],
+        service["CacheDirectory"],
+        service["Environment"],
+    )
+
+
+@pytest.mark.parametrize("path", DROP_INS, ids=lambda path: path.stem)
+def test_the_drop_ins_are_understood(tmp_path, path):
+    """Each example passes without a word as a drop-in of the unit, and a slip in it would be noticed."""
+    folder = tmp_path / f"{UNIT.name}.d"
+    folder.mkdir()
+    text = path.read_text(encoding="utf-8")
+    (folder / path.name).write_text(text, encoding="utf-8")
+    assert (0, "") == verify(tmp_path, UNIT.read_text(encoding="utf-8"))
+    (folder / path.name).write_text(text.replace("=", "s=", 1), encoding="utf-8")
+    assert "" != verify(tmp_path, UNIT.read_text(encoding="utf-8"))[1]
+
+
+def test_the_exposure_is_small():
+    """2.0 at most by systemd's own count, which reaches from 0 to 10; it is not so low that the limit is no limit."""
+    assert 0 == analyze("security", "--offline=true", "--no-pager", "--threshold=20", str(UNIT))[0]
+    assert 1 == analyze("security", "--offline=true", "--no-pager", "--threshold=15", str(UNIT))[0]
+
+
 def test_systemd_knows_when_the_daemon_is_ready_and_when_it_hangs(service):
     """The daemon tells that it is ready and that it lives; without a sign for a minute it is restarted."""
     assert ("notify", "main", "60") == (service["Type"], service["NotifyAccess"], service["WatchdogSec"])
@@ -62,10 +104,10 @@ def test_a_wrong_configuration_is_not_tried_again_but_a_missing_camera_is(servic
 
 def test_the_program_is_the_one_that_install_puts_there(service):
     """The unit and scripts/install.sh agree on the program and the configuration."""
-    assert f"{PROGRAM} run --config /etc/edge-depth/edge-depth.yaml" == service["ExecStart"]
+    assert f"{PROGRAM} run --config /etc/edge-depth/%N.yaml" == service["ExecStart"]
     installer = (UNIT.parents[1] / "scripts" / "install.sh").read_text(encoding="utf-8")
-    assert "prefix=/opt/edge-depth\ncommand=$prefix/venv/bin/edge-depth\n" in installer
-    assert "config=/etc/edge-depth/edge-depth.yaml\n" in installer
+    assert "prefix=$target/opt/edge-depth\ncommand=$prefix/venv/bin/edge-depth\n" in installer
+    assert "config=$target/etc/edge-depth/edge-depth.yaml\n" in installer
 
 
 def test_the_camera_can_be_seen():
@@ -88,7 +130,7 @@ def test_what_breaks_the_camera_or_torch_is_not_asked_for(service, name):
 
 def test_the_daemon_runs_as_nobody_in_particular(service):
     """A user of its own for the time that it runs, one writable folder, no way to more rights."""
-    assert ("yes", "edge-depth") == (service["DynamicUser"], service["StateDirectory"])
+    assert ("yes", "%N") == (service["DynamicUser"], service["StateDirectory"])
     assert ("strict", "yes", "yes") == (
         service["ProtectSystem"],
         service["ProtectHome"],

@@ -1,6 +1,7 @@
-"""Training of the starter weights: shapes, scenes on disk, the loss and a few steps; nothing of Blender."""
+"""Training of the starter weights: shapes, light, scenes on disk, the loss and a few steps."""
 
 import itertools
+import platform
 import sys
 from pathlib import Path
 
@@ -17,10 +18,19 @@ from edge.records import Architecture
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))  # they import each other by their bare names
 import render_scenes
 import scene_places
+import scene_textures
+import scene_tracer
 import train_starter
 from scene_shapes import Dice, Paint, ball, box, limb
+from scene_views import Light, Place, View
 
 GREY = Paint(colours=((0.5, 0.5, 0.5),))
+with_embree = pytest.mark.skipif(platform.machine() != "x86_64", reason="embreex has wheels for x86-64 only")
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return scene_textures.bank(0, each=1)
 
 
 @pytest.fixture
@@ -69,6 +79,65 @@ def test_a_limb_reaches_from_point_to_point():
     assert (2.0, 3.0) == pytest.approx(np.ptp(ball((1, 1.5, 2), GREY).vertices, axis=0)[:2], abs=0.15)
 
 
+def test_a_pattern_has_no_seam_and_blurs_to_its_mean(bank):
+    """A tile goes on where it ends, stays within 0..1, and far away it is one grey."""
+    rng = np.random.default_rng(0)
+    uv, near = rng.random((500, 2)), np.zeros(500)
+    for tile in range(len(bank.features)):
+        tiles = np.full(500, tile)
+        value = bank.look_up(tiles, uv, near)
+        assert value == pytest.approx(bank.look_up(tiles, uv + np.array((3, -2)), near), abs=1e-3)
+        assert 0 <= value.min() <= value.max() <= 1
+        assert bank.look_up(tiles, uv, near + 1).std() < 0.7 * value.std()
+
+
+def seen(bank, parts, view, **more):
+    place = Place(parts=parts, view=lambda _: view, sky=((1, 1, 1), (1, 1, 1)), **more)
+    return scene_tracer.picture(scene_tracer.World(place, parts, bank, np.random.default_rng(0)), view)
+
+
+@with_embree
+def test_distance_is_along_the_axis(bank):
+    """A wall across the axis is 2 m away in its corners too; beside it and above lies the sky."""
+    view = View(eye=(0, 0, 1), yaw=0, tilt=0, roll=0, fov=np.pi / 2)
+    _, metres = seen(bank, [box((2, 0.1, 3), GREY, (0, 2.05, -1))], view)
+    across = scene_tracer.GRID[0]
+    wall = metres < scene_tracer.NOWHERE
+    assert metres[wall] == pytest.approx(2.0, abs=1e-3)
+    assert [across // 4, 3 * across // 4 - 1] == np.flatnonzero(wall[180])[[0, -1]].tolist()
+    _, turned = seen(bank, [box((2, 0.1, 3), GREY, (0, 2.05, -1))], View(eye=(0, 0, 1), yaw=3, tilt=0, roll=0, fov=1))
+    assert (turned == scene_tracer.NOWHERE).all()
+
+
+@with_embree
+def test_what_a_lamp_does_not_reach_is_darker(bank):
+    """On a floor under a lamp the place below a plate gets less light than the same place without it."""
+    view = View(eye=(0, -3, 1.2), yaw=0, tilt=0.38, roll=0, fov=0.9)
+    lamp = Light(at=(0, 0, 3), watts=500, colour=(1, 1, 1), size=0.05)
+    floor, plate = box((20, 20, 0.1), GREY, (0, 0, -0.1)), box((0.6, 0.6, 0.01), GREY, (0, 0, 1.5))
+    open_, covered = (seen(bank, parts, view, lights=[lamp])[0] for parts in ([floor], [floor, plate]))
+    assert covered[180, 240].mean() < 0.5 * open_[180, 240].mean()
+    assert covered[350, 5].mean() == pytest.approx(open_[350, 5].mean(), rel=0.2)
+
+
+@with_embree
+def test_a_scene_can_be_rendered_again(bank):
+    """The same number gives the same picture and depth, near things included."""
+    number = next(number for number in range(20) if rendered(number, bank))
+    (picture, inverse), (again, same) = (render_scenes.one_scene(number, bank) for _ in range(2))
+    assert np.array_equal(picture, again)
+    assert np.array_equal(inverse, same)
+    assert ((240, 320, 3), np.uint8, (240, 320)) == (picture.shape, picture.dtype, inverse.shape)
+    assert 0.01 < np.percentile(inverse, 95) < 1 / 0.12
+
+
+def rendered(number, bank):
+    try:
+        return render_scenes.one_scene(number, bank)
+    except RuntimeError:
+        return None
+
+
 def test_a_scene_is_claimed_once(tmp_path):
     """Two processes in one folder never render the same number, and what is there is left alone."""
     (tmp_path / "000001.png").touch()
@@ -81,9 +150,9 @@ def test_a_scene_is_claimed_once(tmp_path):
 
 def test_written_depth_is_read_as_it_was(tmp_path):
     """The 16 bits keep inverse depth to 1/10,000 of a dioptre, and the sky's zero."""
-    inverse = np.zeros((192, 256))
+    inverse = np.zeros((240, 320))
     inverse[100:] = 1 / 3.7
-    picture = np.zeros((192, 256, 3), np.uint8)
+    picture = np.zeros((240, 320, 3), np.uint8)
     picture[..., 0] = 200
     for number in range(2):
         render_scenes.write(tmp_path, number, picture, inverse)

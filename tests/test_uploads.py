@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.daemon.uploads import SpareTime
+from edge.errors import NotReady
 from edge.pictures import decode_upload, judge_upload
-from edge.web import Access, NotReady, Uploads, create_app
+from edge.web import Access, Uploads, create_app
 from edge.web import uploads as module
 from tests.page_rig import MadeBoard, MadeEstimator, room
 from tests.test_pictures import encode, jpeg_of, scene, with_exif

@@ -176,7 +176,7 @@ def test_heatmap_is_sent_once(client, board):
     tag = client.get("/heatmap.jpg").headers["ETag"]
     again = client.get("/heatmap.jpg", headers={"If-None-Match": tag})
     assert (again.status_code, again.data) == (304, b"")
-    board.put(heatmap=(8, b"newer"))
+    board.drawn = 8, b"newer"
     newer = client.get("/heatmap.jpg", headers={"If-None-Match": tag})
     assert (newer.status_code, newer.data) == (200, b"newer")
 

@@ -17,7 +17,7 @@ def empty_store(tmp_path, monkeypatch):
 def test_auto_is_the_starter_where_nothing_better_lies(empty_store):
     """Without the official file `auto` means the starter, which says so in its name and note."""
     info, arrays = weights.load("auto")
-    assert info.name == "starter-seed"
+    assert info.name == "starter-v2"
     assert "starter weights" in info.note
     assert len(info.sha256) == 64
     assert all(array.dtype in (np.float16, np.int64) for array in arrays.values())
@@ -56,7 +56,7 @@ def test_a_path_that_is_not_there_names_what_is_known(empty_store):
     empty_store.mkdir()
     save_file({"a": np.ones(2, np.float32)}, empty_store / "mine.safetensors")
     with pytest.raises(
-        WeightsError, match=r"no file nowhere\.safetensors; .* midas_v21_small_256, starter-seed, mine. For"
+        WeightsError, match=r"no file nowhere\.safetensors; .* midas_v21_small_256, starter-v2, mine. For"
     ):
         weights.load("nowhere.safetensors")
 
@@ -70,7 +70,7 @@ def test_imported_weights_go_by_their_name(empty_store):
     assert [empty_store / "mine.safetensors"] == weights.imported()
 
 
-@pytest.mark.parametrize("name", ["auto", "starter-seed", "../x", "", "a/b", ".hidden", "x.pt"])
+@pytest.mark.parametrize("name", ["auto", "starter-v2", "../x", "", "a/b", ".hidden", "x.pt"])
 def test_a_name_that_can_not_be_given_is_refused(name):
     """Known names, paths and endings are no names of the user's own."""
     with pytest.raises(WeightsError, match="--name: must be a name of your own"):

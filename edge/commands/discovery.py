@@ -45,10 +45,11 @@ def _print(config: "Config", topics: "Topics") -> int:
 
 def _remove(config: "Config", topics: "Topics") -> int:
     from edge.homeassistant import removal
+    from edge.mqtt import Visitor
 
     logging.getLogger().setLevel(logging.WARNING)
     messages = removal(config, topics)
-    visitor = _visitor(config, topics)
+    visitor = Visitor(config.mqtt, topics, "discovery")
     visitor.start()
     for message in messages:
         visitor.publish(message)
@@ -62,18 +63,6 @@ def _remove(config: "Config", topics: "Topics") -> int:
     print(f"{broker} has taken back the entities of {topics.root} ({len(messages)} topics cleared)")
     print("a daemon that runs brings them again when it connects: set mqtt.discovery: off, and restart it")
     return 0
-
-
-def _visitor(config: "Config", topics: "Topics") -> "Publisher":
-    """Return a client beside the daemon's, which leaves the status topic alone: it says whether the daemon is there."""
-    from edge.mqtt import Publisher, client_id_for
-    from edge.records import Message
-
-    class Visitor(Publisher):
-        def _status(self, status: str) -> Message:
-            return Message(topic=f"{topics.root}/discovery", payload=b"", qos=1, retain=True)  # leaves nothing behind
-
-    return Visitor(config.mqtt, topics, f"{client_id_for(config.mqtt, topics)}-discovery")
 
 
 def _all_taken(publisher: "Publisher", count: int) -> bool:

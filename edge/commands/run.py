@@ -4,6 +4,9 @@ import argparse
 import logging
 import os
 import sys
+from typing import NoReturn
+
+from edge.errors import ThreadStuck
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +26,20 @@ def main(args: argparse.Namespace) -> int:
     from edge.daemon import Daemon  # here: a bad file is told before torch is waited for
 
     daemon = Daemon(config, read_file=lambda: load(args.config))
-    daemon.run()
+    try:
+        daemon.run()
+    except ThreadStuck as error:
+        logging.getLogger(__name__).critical("%s", error)
+        _leave(error.exit_code)
     if daemon.restart_wanted:  # the same process for systemd, but with memory, threads and drivers as new
         sys.stderr.flush()
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - what was started, once more
+    if daemon.loading:
+        _leave(0)
     return 0
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process as it is: Python can't be torn down around a thread that foreign code still holds."""
+    logging.shutdown()
+    os._exit(status)

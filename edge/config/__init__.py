@@ -17,11 +17,13 @@ from edge.config.sections import (
     CameraSection,
     Config,
     FloorSection,
+    GateSection,
     HeatmapSection,
     LogSection,
     ModelSection,
     MqttSection,
     PointSection,
+    PowerSection,
     PublishSection,
     SceneSection,
     Section,
@@ -34,6 +36,7 @@ from edge.config.sections import (
 )
 from edge.config.source import Source, compose
 from edge.errors import ConfigError
+from edge.topics import machine_id
 
 __all__ = [
     "MASKED",
@@ -43,11 +46,13 @@ __all__ = [
     "CameraSection",
     "Config",
     "FloorSection",
+    "GateSection",
     "HeatmapSection",
     "LogSection",
     "ModelSection",
     "MqttSection",
     "PointSection",
+    "PowerSection",
     "PublishSection",
     "SceneSection",
     "Section",
@@ -73,6 +78,9 @@ _MAX_BYTES = 100_000
 def load(path: str | Path) -> Config:
     """Read and validate a configuration file.
 
+    Of several cameras of one machine each has a file with an instance's name in its own, such as
+    `edge-depth@front.yaml`; without an `id` in it the instance is part of the id.
+
     Raises:
         ConfigError: with every problem found, each as `file:line: key: problem`.
     """
@@ -81,7 +89,8 @@ def load(path: str | Path) -> Config:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
-    return parse(data, str(path))
+    config, instance = parse(data, str(path)), Path(path).stem.partition("@")[2]
+    return config if config.id or not instance else config.model_copy(update={"id": machine_id(instance)})
 
 
 def parse(data: bytes, name: str) -> Config:

@@ -278,6 +278,21 @@ class HeatmapSection(Section):
     scale: Literal["reference", "frame"] = "reference"
 
 
+class GateSection(Section):
+    """When the network is spared a frame that shows nothing new."""
+
+    max_skip_seconds: Annotated[float, _within(0, 60)] = 5.0
+    threshold: Annotated[float, _within(1, 100)] = 5.0
+
+
+class PowerSection(Section):
+    """How much of the machine may be used."""
+
+    max_duty: Annotated[float, _within(0.05, 1)] = 1.0
+    max_temperature: Annotated[float, _within(40, 110)] | None = 80.0
+    max_rss: Annotated[float, _within(100, 1_000_000)] | None = 1500.0
+
+
 class PublishSection(Section):
     """When readings are sent."""
 
@@ -443,6 +458,8 @@ class Config(Section):
     triggers: Annotated[tuple[TriggerSection, ...], AfterValidator(_names_differ)] = ()
     publish: PublishSection = PublishSection()
     heatmap: HeatmapSection = HeatmapSection()
+    gate: GateSection = GateSection()
+    power: PowerSection = PowerSection()
     mqtt: MqttSection = MqttSection()
     web: WebSection = WebSection()
     log: LogSection = LogSection()

@@ -12,27 +12,34 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge import __version__, health, homeassistant, messages
+from edge.board import Board
 from edge.camera import open_camera
 from edge.config import Config, dump, state_directory
 from edge.daemon.desk import Desk
+from edge.daemon.drawing import Drawing
 from edge.daemon.output import Keeper, Output
-from edge.daemon.process import notify, signals_handled
+from edge.daemon.process import notify, signals_handled, status_text
 from edge.daemon.uploads import SpareTime
+from edge.daemon.watch import check_alive, check_memory
 from edge.depth import DepthModel, load_model, network_size
-from edge.errors import ConfigError, ThreadStuck
+from edge.errors import ConfigError
 from edge.export import settled
+from edge.gate import ChangeGate
 from edge.mqtt import Publisher, client_id_for
 from edge.overlay import Overlay
-from edge.pipeline import CaptureLoop, DepthLoop, Mailbox, Worker
+from edge.pipeline import CaptureLoop, DepthLoop, Mailbox
+from edge.power import Governor
 from edge.records import CameraStatus, Frame, Message, Reading
 from edge.scene import SceneModel, StillScene, make_scene
 from edge.state import AnnouncedStore, OverlayStore
 from edge.topics import Topics, machine_id
 from edge.triggers import Triggers
-from edge.web import Board, WebServer
+
+if TYPE_CHECKING:
+    from edge.web import WebServer
 
 __all__ = ["Daemon"]
 
@@ -42,6 +49,7 @@ Consumer = Callable[[Reading], None]
 
 _STOP_SECONDS = 10.0
 _TICK_SECONDS = 0.5
+_STATUS_SECONDS = 5.0
 _FIRST_HEALTH_SECONDS = 5.0
 _LOADING_SECONDS = 300.0
 _JITTER_SECONDS = (1.0, 5.0)  # so that many cameras don't announce themselves at once
@@ -75,6 +83,7 @@ class Daemon:
         self._restart_required: list[str] = []
         self.restart_wanted = False
         self._health_due = 0.0
+        self._status_due = 0.0
         self._announce_due = 0.0
         self._resend_wanted = False
         self._hung_up = False
@@ -83,14 +92,17 @@ class Daemon:
         self._stop = threading.Event()
 
         self._model: DepthModel | None = None
-        self.board = Board(self._info(), self._health)
-        self.statistics = health.Statistics()
+        self.statistics, self._times = health.Statistics(), health.StageTimes()
+        self._governor = Governor(config.power, health.temperature)
         self._keeper = Keeper(state, self.topics.id)
         saved, states = self._keeper.load()
         self.scene: SceneModel = make_scene(config.scene, config.zones, config.calibration, saved)
         self._triggers = Triggers(config.triggers, states)
+        on = [name for name, on in states.items() if on]
+        drawing = Drawing(config.heatmap, self._times)
+        self.board = Board(self._info(), self._health, drawing.newest)
         self._output = Output(
-            config, self.topics, self.board, self._publish, [name for name, on in states.items() if on]
+            config, self.topics, self.board, drawing, self._publish, self._is_connected, on, self._times
         )
         self._announced_store = AnnouncedStore(state, self.topics.id)
         # What a broker has of us, as {topic: components}: what Home Assistant was told (the main thread's), and our own
@@ -101,7 +113,17 @@ class Daemon:
 
         mailbox: Mailbox[Frame] = Mailbox()
         consumers = (self.statistics.add, self._output.show, self._keep, *consumers)
-        self._depth = DepthLoop(self._load, self.scene, self._triggers, mailbox, self._stop, consumers)
+        self._depth = DepthLoop(
+            self._load,
+            self.scene,
+            self._triggers,
+            mailbox,
+            self._stop,
+            consumers,
+            gate=ChangeGate(config.gate),
+            pace=self._governor,
+            times=self._times,
+        )
         self._camera = open_camera(config.camera)
         self._capture = CaptureLoop(
             self._camera,
@@ -128,7 +150,9 @@ class Daemon:
             stale_seconds=self._config.publish.min_interval,
         )
 
-    def _make_page(self) -> WebServer:
+    def _make_page(self) -> "WebServer":
+        from edge.web import WebServer  # here: Flask is a sixth of what is waited for, and of no use without a page
+
         soon = self._depth.between_frames
         self.board.on_watch = lambda: soon(self._output.show_views)
         estimator = SpareTime(lambda: self._model, soon)
@@ -172,13 +196,19 @@ class Daemon:
         """Ask the daemon to end; returns at once."""
         self._stop.set()
 
+    @property
+    def loading(self) -> bool:
+        """Whether the model is being loaded: that can't be broken off."""
+        return not self._depth.ready.is_set()
+
     def _supervise(self, seconds: float | None) -> None:
         """Watch over the workers, tell systemd, and publish health, until it is time to stop."""
         ends_at = float("inf")
         ready = False
         while not self._stop.wait(_TICK_SECONDS):
             now = time.monotonic()
-            _check_alive(self._depth, self._capture)
+            check_alive(self._depth, self._capture)
+            check_memory(self._config.power.max_rss)
             if not ready and self._depth.ready.is_set() and self._capture.tried.is_set():
                 ready = True
                 ends_at = float("inf") if seconds is None else now + seconds
@@ -187,6 +217,9 @@ class Daemon:
                 notify("READY=1")
                 logger.info("ready: readings go to %s/#", self.topics.root)
             notify("WATCHDOG=1")
+            if now >= self._status_due:
+                notify(f"STATUS={status_text(self._health(), self.board.state())}")
+                self._status_due = now + _STATUS_SECONDS
             self._look_after_broker(now)
             self.overlay.save(now)
             if self._hung_up:
@@ -276,6 +309,9 @@ class Daemon:
             self._triggers = self._depth.triggers = Triggers(config.triggers, self._triggers.states())
         if camera.enabled != before.camera.enabled:
             self._capture.enable(camera.enabled)
+        if config.gate != before.gate:
+            self._depth.gate = ChangeGate(config.gate)
+        self._governor.configure(config.power)
         if config.log != before.log:
             logging.getLogger().setLevel(config.log.level.upper())
         self._output.configure(config)
@@ -374,6 +410,9 @@ class Daemon:
         if self.publisher:
             self.publisher.publish(message, keep=keep)
 
+    def _is_connected(self) -> bool:
+        return self.publisher is not None and self.publisher.connected
+
     def _keep(self, reading: Reading) -> None:
         self._keeper.keep(reading, self.scene, self._triggers)
 
@@ -381,6 +420,10 @@ class Daemon:
         """Return how the daemon fares now, as the topic `health` has it."""
         values = self.statistics.snapshot() | health.machine_health()
         values |= {"camera": self._capture.status, "camera_reconnects": self._capture.reconnects}
+        values |= {"skipped": self._depth.skipped, "allowed_duty": round(self._governor.allowed_duty, 3)}
+        values |= {"stages_ms": self._times.snapshot()}
+        if self._governor.throttled:
+            values["throttled"] = True
         if self.publisher:
             publisher = self.publisher
             values |= {"mqtt_connected": publisher.connected, "mqtt_problem": publisher.problem}
@@ -392,7 +435,9 @@ class Daemon:
         self._publish(messages.health_message(self.topics, values))
         throttled = bool(values["throttled"])
         if throttled and not self._throttled:
-            self._output.tell("throttled", datetime.now(UTC), {"temperature_c": values["temperature_c"]})
+            by = "power.max_temperature" if self._governor.throttled else "firmware"
+            details = {"temperature_c": values["temperature_c"], "by": by}
+            self._output.tell("throttled", datetime.now(UTC), details)
         self._throttled = throttled
 
     def _camera_changed(self, status: CameraStatus, reason: str) -> None:
@@ -403,14 +448,3 @@ class Daemon:
             self._output.tell("camera_back", datetime.now(UTC), {})
         self._camera_status = status
         self._health_due = 0.0  # a change is worth a report at once
-
-
-def _check_alive(*workers: Worker) -> None:
-    """Raise for a worker that broke its promise of a sign of life.
-
-    Raises:
-        ThreadStuck: naming the thread.
-    """
-    for worker in workers:
-        if worker.overdue:
-            raise ThreadStuck(f"the {worker.name} thread has shown no sign of life in time; restart the daemon")

@@ -12,13 +12,12 @@ from edge import control, messages
 from edge.config import dump, options, value_at
 from edge.control import RateLimit, Refused, Request, Setting
 from edge.daemon.setup import Setup
-from edge.errors import ConfigError, EdgeError
+from edge.errors import Busy, ConfigError, EdgeError
 from edge.overlay import CALIBRATION, Overlay
 from edge.records import Message
 from edge.scene import SceneModel, StillScene
 from edge.scene.metres import read_points
 from edge.topics import Topics
-from edge.web import Busy
 
 logger = logging.getLogger(__name__)
 

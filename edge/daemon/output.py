@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from edge import heatmap, messages
+from edge.board import Board, View
 from edge.config import Config
+from edge.daemon.drawing import Drawing
 from edge.errors import EdgeError
+from edge.health import StageTimes
 from edge.records import EventType, Message, Reading
 from edge.scene import SceneModel, StillScene
 from edge.state import ReferenceStore, TriggerStore
 from edge.topics import Topics
 from edge.triggers import Triggers
-from edge.web import Board, View
 
 _SAVE_SECONDS = 30.0
 _SNAPSHOT_SECONDS = 5.0  # between two snapshots at the least
@@ -24,14 +26,26 @@ _SNAPSHOT_SECONDS = 5.0  # between two snapshots at the least
 class Output:
     """Takes every reading to the broker and to the page, in the depth thread.
 
-    `publish` is given every message. `on` names the triggers that were on when the daemon last stopped.
+    `publish` is given every message, `connected` says whether it goes anywhere. `on` names the triggers that were on
+    when the daemon last stopped.
     """
 
     def __init__(
-        self, config: Config, topics: Topics, board: Board, publish: Callable[[Message], None], on: list[str]
+        self,
+        config: Config,
+        topics: Topics,
+        board: Board,
+        drawing: Drawing,
+        publish: Callable[[Message], None],
+        connected: Callable[[], bool],
+        on: list[str],
+        times: StageTimes,
     ) -> None:
         self._topics = topics
         self._board = board
+        self._drawing = drawing
+        self._connected = connected
+        self._times = times
         self._publish = publish
         self._events = messages.Events(on)
         self._heatmap_due = 0.0
@@ -45,6 +59,8 @@ class Output:
         """Publish from now on as this configuration says; with the camera switched off nothing of it is kept."""
         self._config = config
         self._last = self._last if config.camera.enabled else None
+        self._drawing.configure(config.heatmap)
+        self._drawing.offer(self._last)
         self._readings = messages.ReadingPublisher(config.publish, self._topics)
         self._heatmap_due = 0.0
         self._board.allow_pictures(config.publish.picture and config.heatmap.enabled)
@@ -53,6 +69,7 @@ class Output:
         """Keep nothing of the pictures that were taken so far, those on their way included."""
         self._forgotten_at = time.monotonic()
         self._last = None
+        self._drawing.forget()
         self._board.forget_pictures()
 
     def begin_anew(self) -> None:
@@ -62,13 +79,17 @@ class Output:
     def show(self, reading: Reading) -> None:
         """Publish what is due of a reading."""
         self._last = reading if reading.frame.captured_at >= self._forgotten_at else None
-        self._board.put(state=messages.state_json(reading))
+        self._drawing.offer(self._last)
         now = time.monotonic()
         if self._anew:
             self._anew = False
             self._readings.begin_anew()
-        for message in self._readings.messages(reading, now):
-            self._publish(message)
+        with self._times.timed("messages"):
+            self._board.put(state=messages.state_json(reading))
+            due = self._readings.messages(reading, now)
+        with self._times.timed("publish"):
+            for message in due:
+                self._publish(message)
         events = self._events.of(reading)
         for event_type, details in events:
             self.tell(event_type, reading.frame.wall_time, details)
@@ -76,7 +97,7 @@ class Output:
             return
         if now >= self._snapshot_due and any(event_type == "near" for event_type, _ in events):
             self._publish_snapshot(reading)
-        self._show_heatmap(reading, now)
+        self._show_heatmap(now)
         self.show_views()
 
     def show_views(self) -> None:
@@ -119,14 +140,13 @@ class Output:
             picture = heatmap.render(reading.scene, section)
         return heatmap.encode_jpeg(picture, section.quality)
 
-    def _show_heatmap(self, reading: Reading, now: float) -> None:
-        section = self._config.heatmap
-        if not section.enabled or now < self._heatmap_due:
+    def _show_heatmap(self, now: float) -> None:
+        interval = self._config.heatmap.interval
+        if now < self._heatmap_due or not self._connected():
             return
-        self._heatmap_due = now + section.interval
-        jpeg = heatmap.encode_jpeg(heatmap.render(reading.scene, section), section.quality)
-        self._board.put(heatmap=(reading.frame.sequence, jpeg))
-        self._publish(messages.heatmap_message(self._topics, jpeg, section.interval))
+        self._heatmap_due = now + interval
+        if drawn := self._drawing.draw():
+            self._publish(messages.heatmap_message(self._topics, drawn[1], interval))
 
 
 class Keeper:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 @contextmanager
@@ -30,3 +31,26 @@ def notify(state: str) -> None:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
         connection.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
+
+
+def status_text(health: Mapping[str, Any], state: Mapping[str, Any] | None) -> str:
+    """Return one line for `systemctl status`: frames a second, what is nearest, whether the broker is there.
+
+    `health` and `state` are those of the topics; `state` is null before the first reading.
+    """
+    parts = [f"{health['fps']:g} fps"]
+    if health["camera"] != "online":
+        parts = [f"camera {health['camera']}"]
+    elif state:
+        parts.append(_nearest(state))
+    if "mqtt_connected" in health:
+        parts.append("broker connected" if health["mqtt_connected"] else f"broker: {health['mqtt_problem']}")
+    return ", ".join(parts)
+
+
+def _nearest(state: Mapping[str, Any]) -> str:
+    nearest, scene = state["nearest"], state["scene"]["state"]
+    if nearest is None:
+        return "nothing near" if scene == "tracking" else f"scene {scene}"
+    metres = nearest["distance_m"]
+    return f"nearest {nearest['nearness']:.2f}" if metres is None else f"nearest {metres:.2f} m"

@@ -13,12 +13,11 @@ import yaml
 
 from edge import triggers
 from edge.config import CalibrationSection, Config, TriggerSection, value_at
-from edge.errors import ConfigError
+from edge.errors import ConfigError, Stale
 from edge.overlay import Overlay
 from edge.records import Scene
 from edge.scene import SceneModel, StillScene
 from edge.scene.metres import Calibration, read_points
-from edge.web import Stale
 
 # What the page calls it, and the key of the configuration.
 KEYS = {

@@ -6,8 +6,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitedTooLong
 from typing import Protocol
 
+from edge.errors import NotReady
 from edge.records import DepthMap, Frame
-from edge.web import NotReady
 
 # Of the depth thread's time; a live pipeline that needs all of it keeps the rest, whatever is uploaded.
 SHARE = 0.12

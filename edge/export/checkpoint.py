@@ -3,6 +3,7 @@
 torch is loaded after the file has been read: what is wrong with a file is told before torch is waited for.
 """
 
+import ctypes
 import os
 import tempfile
 from dataclasses import dataclass
@@ -80,11 +81,13 @@ def import_checkpoint(path: Path, name: str | None = None) -> Imported:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".import-") as folder:
             written = Path(folder) / target.name
             sha256, expected = _convert(path, written, must_be_official=name is None)
+            _give_back()
             error = _difference(expected, _outputs(_network(path, read(written)[0])))
             if not error <= TOLERANCE:  # a NaN is no small error either
                 raise WeightsError(
                     f"{path}: in float16 its output differs by {error:.2%} of the range; {TOLERANCE:.0%} is allowed"
                 )
+            _give_back()
             _put(written, target)
     except OSError as problem:
         raise WeightsError(f"{target}: can't be written: {problem.strerror or problem}") from problem
@@ -114,6 +117,14 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
         "original_sha256": checkpoint.sha256,
         "imported_by": f"edge-depth {__version__}",
     }
+
+
+def _give_back() -> None:
+    """Let glibc give back what was freed: it keeps 70 MB of it, while the next network is built and at the end.
+
+    The end counts: a torch with CUDA touches 130 MB more when the process goes.
+    """
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _difference(expected: list[Floats], result: list[Floats]) -> float:

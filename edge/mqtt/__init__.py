@@ -2,5 +2,6 @@
 
 from edge.mqtt.connection import client_id_for
 from edge.mqtt.publisher import Publisher
+from edge.mqtt.visitor import Visitor
 
-__all__ = ["Publisher", "client_id_for"]
+__all__ = ["Publisher", "Visitor", "client_id_for"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from edge.config import CalibrationSection, SceneSection, ZoneSection
-from edge.records import DepthMap, Scene
+from edge.records import DepthMap, Frame, Scene
 from edge.scene.moving import MovingScene
 from edge.scene.still import StillScene
 
@@ -22,6 +22,9 @@ class SceneModel(Protocol):
 
     def update(self, depth: DepthMap) -> Scene:
         """Return the scene of the next frame."""
+
+    def rest(self, frame: Frame) -> Scene | None:
+        """Return the last scene again, for a next frame that shows the same; null where that one must be looked at."""
 
 
 def make_scene(

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.records import Bytes, Mask
+from edge.scene.order import byte_percentiles, median, percentile
 
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.intp]
@@ -42,8 +43,8 @@ def can_see(pixels: Bytes) -> bool:
     The network answers such a picture with a depth map all the same, always the same one.
     """
     height, width = pixels.shape[:2]
-    low, high = np.percentile(pixels[:: max(1, height // 48), :: max(1, width // 64)], (1, 99))
-    return bool(high - low >= _LEAST_CONTRAST)
+    low, high = byte_percentiles(pixels[:: max(1, height // 48), :: max(1, width // 64)], 1, 99)
+    return high - low >= _LEAST_CONTRAST
 
 
 def spread(inverse_depth: npt.NDArray[Any], low: float = 2.0, high: float = 98.0) -> tuple[float, float] | None:
@@ -78,7 +79,7 @@ def align(depth: npt.NDArray[Any], reference: npt.NDArray[Any], background: Mask
     if scale <= 0:
         return None
     errors = np.abs((d - shift) / scale - r)
-    residual = float(MAD * np.median(errors[weights > 0]))
+    residual = MAD * median(errors[weights > 0])
     support = float(np.mean(errors < max(3 * residual, 3 * SIGMA_FLOOR)))
     quality = max(0.0, 1 - residual / GOOD_RESIDUAL) * min(1.0, support / _GOOD_SUPPORT)
     return Alignment(scale=scale, shift=shift, residual=residual, quality=quality)
@@ -115,18 +116,20 @@ def _start(r: Doubles, d: Doubles) -> tuple[float, float] | None:
     if not scales.size:
         return None
     # Measured in the gauge: in d, a flat line through someone who stands in front of most of the view would win.
-    squares = ((d[None, :] - shifts[:, None]) / scales[:, None] - r[None, :]) ** 2
+    squares = d[None, :] - shifts[:, None]
+    squares /= scales[:, None]
+    squares -= r[None, :]
+    squares *= squares
     keep = int(_START_KEEP * r.size)
-    best = int(np.argmin(np.partition(squares, keep, axis=1)[:, :keep].sum(axis=1)))
+    squares.partition(keep, axis=1)
+    best = int(np.argmin(squares[:, :keep].sum(axis=1)))
     return float(scales[best]), float(shifts[best])
 
 
 def _deviation(errors: Doubles, weights: Doubles, scale: float) -> float:
     """Return the standard deviation of the errors of what is background: at first of the best quarter, then of all."""
-    if weights.any():
-        found = MAD * float(np.median(np.abs(errors[weights > 0])))
-    else:
-        found = float(np.quantile(np.abs(errors), 0.25)) / _QUARTER
+    trusted = np.abs(errors[weights > 0])
+    found = MAD * median(trusted) if trusted.size else percentile(np.abs(errors), 25) / _QUARTER
     return max(found, SIGMA_FLOOR * scale)
 
 
@@ -135,7 +138,9 @@ def _refine(r: Doubles, d: Doubles, scale: float, shift: float) -> tuple[float, 
     weights = np.zeros_like(r)
     for _ in range(_ITERATIONS):
         errors = d - scale * r - shift
-        weights = np.clip(1 - (errors / (_TUKEY * _deviation(errors, weights, scale))) ** 2, 0, None) ** 2
+        errors /= _TUKEY * _deviation(errors, weights, scale)
+        weights = np.maximum(1 - errors * errors, 0)
+        weights *= weights
         total = weights.sum()
         r_mean, d_mean = (weights @ r) / total, (weights @ d) / total
         variance = weights @ (r - r_mean) ** 2

@@ -3,7 +3,7 @@
 import numpy as np
 
 from edge.config import ZoneSection
-from edge.records import DepthMap, Scene, ZoneScene
+from edge.records import DepthMap, Frame, Scene, ZoneScene
 from edge.scene.alignment import can_see, spread
 from edge.scene.regions import Zones
 
@@ -30,3 +30,7 @@ class MovingScene:
             for name, mask in masks.items()
         )
         return Scene(depth=depth, state="moving", quality=1.0, zones=zones)
+
+    def rest(self, frame: Frame) -> Scene | None:
+        """Return null: on what moves, nothing may rest that was true before."""
+        return None

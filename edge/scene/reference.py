@@ -1,7 +1,7 @@
 """The learned background, and how it follows slow changes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -90,12 +90,17 @@ class Background:
         self._changed_seconds = np.zeros(counted.shape, np.float32)
         self._candidate = reference.median.copy()
         self._anchor_seconds = 0.0
-        self._unfollowed_seconds = 0.0
+        self._unfollowed_seconds = self._rested_seconds = 0.0
+        self._followed: tuple[Doubles, Mask] | None = None
 
     @property
     def sigma(self) -> Doubles:
         """The noise of each pixel now, float64 (h, w), in the gauge."""
         return np.sqrt(self._variance)
+
+    def sigma_of(self, part: Callable[[Doubles], Doubles]) -> Doubles:
+        """Return the noise of a part of the pixels, (n,), in the gauge."""
+        return np.sqrt(part(self._variance))
 
     def fit(self, depth: Floats) -> Alignment | None:
         """Return the frame's line on what was background before, or null; on everything where too little was."""
@@ -106,14 +111,29 @@ class Background:
         """Return where q, float64 (h, w), is nearer than the background by more than noise and the smallest step."""
         return (q - self._median > self._step) & self._counted
 
+    def rest(self, seconds: float) -> None:
+        """Count the `seconds` since the frame before: the next one shows what that did, and need not be seen."""
+        self._rested_seconds += min(seconds, _LONGEST_STEP_SECONDS)
+
+    def catch_up(self) -> None:
+        """Take over the frame that was rested on for all of that time, as if it had been seen again and again."""
+        if self._rested_seconds and self._followed:
+            seconds, self._rested_seconds = self._rested_seconds, 0.0
+            self._unfollowed_seconds += seconds
+            self._take_over(*self._followed)
+
     def follow(self, q: Doubles, foreground: Mask, seconds: float) -> None:
         """Take over a frame, `seconds` after the one before: follow the background, absorb what has stayed.
 
         Neither the foreground and its blurred edges nor what lies farther than before (an opened door) is followed.
         """
-        near = cv2.dilate(foreground.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-        self._unchanged = ~near & self._counted
+        self._followed = q, foreground
         self._unfollowed_seconds += min(seconds, _LONGEST_STEP_SECONDS)
+        self._take_over(q, foreground)
+
+    def _take_over(self, q: Doubles, foreground: Mask) -> None:
+        near = cv2.dilate(foreground.view(np.uint8), np.ones((7, 7), np.uint8)) > 0
+        self._unchanged = ~near & self._counted
         seconds = self._unfollowed_seconds
         if seconds < _FOLLOW_SECONDS:
             return

@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from edge.config import ZoneSection
 from edge.records import Box, Mask, Polygon, Region, ZoneScene
 from edge.scene.alignment import MAD, Doubles
+from edge.scene.order import median, percentile
 
 Labels = npt.NDArray[np.int32]
 
@@ -68,7 +70,9 @@ class Blob:
 
     def inner(self) -> "Blob":
         """Return the blob without its rim, where depths are blurred; itself where it is all rim."""
-        inner = cv2.erode(np.pad(self.mask, 1).astype(np.uint8), np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0
+        padded = np.zeros((self.mask.shape[0] + 2, self.mask.shape[1] + 2), np.uint8)
+        padded[1:-1, 1:-1] = self.mask
+        inner = cv2.erode(padded, np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0
         area = int(np.count_nonzero(inner))
         return Blob(mask=inner, window=self.window, area=area, track=self.track) if area else self
 
@@ -92,11 +96,15 @@ class Tracker:
 
     def find(self, near: Mask) -> list[Blob]:
         """Return the pieces of `near`, bool (h, w), that are large enough, with the tracks that they belong to."""
-        opened = cv2.morphologyEx(near.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        left, top, width, height = cv2.boundingRect(near.view(np.uint8))
+        # with a rim where there is one, and from an even pixel on: labels are given by blocks of 2 x 2
+        left, top, right, bottom = max(0, left - 2) & ~1, max(0, top - 2) & ~1, left + width + 1, top + height + 1
+        part = near[top:bottom, left:right].view(np.uint8)
+        opened = cv2.morphologyEx(part, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
         least = self._min_area * near.size
         blobs = [
-            _blob(np.asarray(labels, np.int32), stats[label], label)
+            _blob(np.asarray(labels, np.int32), stats[label], label, (left, top))
             for label in range(1, count)
             if stats[label, cv2.CC_STAT_AREA] >= _KEEP_AREA * least
         ]
@@ -115,6 +123,16 @@ class Tracker:
     def track(self, blob: Blob) -> "Track":
         """Return the past of a blob that was found in this frame."""
         return self._tracks[blob.track]
+
+    @property
+    def steady(self) -> bool:
+        """Whether every region has been there for a while and neither comes nor goes."""
+        return all(track.steady for track in self._tracks.values())
+
+    def rest(self, now: float) -> None:
+        """Let time go on until `now`: this frame shows what the one before did."""
+        for track in self._tracks.values():
+            track.seen.append((now, track.seen[-1][1]))
 
     def _follow(self, blobs: list[Blob]) -> None:
         """Give each blob the track with which it shares most pixels, the largest shares first."""
@@ -139,17 +157,36 @@ class Tracker:
             self._labels[blob.window][blob.mask] = blob.track
 
 
-def _blob(labels: Labels, stats: npt.NDArray[np.int32], label: int) -> Blob:
-    left, top, width, height, area = stats.tolist()
+def _blob(labels: Labels, stats: npt.NDArray[np.int32], label: int, corner: tuple[int, int]) -> Blob:
+    """Return a piece of a part of the map, `labels`, whose left top is at `corner`, x and y."""
+    x, y, width, height, area = stats.tolist()
+    left, top = corner[0] + x, corner[1] + y
     window = slice(top, top + height), slice(left, left + width)
-    return Blob(mask=labels[window] == label, window=window, area=area)
+    return Blob(mask=labels[y : y + height, x : x + width] == label, window=window, area=area)
+
+
+@lru_cache(maxsize=_HISTORY)
+def _pairs(count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the first and the second of all pairs of so many."""
+    first, second = np.triu_indices(count, 1)
+    return first, second
 
 
 @dataclass(slots=True)
 class Track:
-    """The past of one region: when it was seen and at which q."""
+    """The past of one region: when it was seen and at which q.
+
+    `steady` says whether there is enough of it to see a motion in, and none is.
+    """
 
     seen: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_HISTORY))
+    steady: bool = False
+
+    def motion(self, now: float) -> tuple[float, float] | None:
+        """Return `slope` of what has been seen until `now`, and note whether the region is steady."""
+        slope = self.slope(now)
+        self.steady = slope is None and len(self.seen) >= _SLOPE_FRAMES
+        return slope
 
     def slope(self, now: float) -> tuple[float, float] | None:
         """Return dq/dt in 1/s over the last second or five frames, and the q that it holds for: that of their middle.
@@ -162,12 +199,12 @@ class Track:
         if len(recent) < _SLOPE_FRAMES:
             return None
         t, q = np.array(recent).T
-        i, j = np.triu_indices(t.size, 1)
-        slope = float(np.median((q[j] - q[i]) / np.maximum(t[j] - t[i], 1e-6)))
+        i, j = _pairs(t.size)
+        slope = median((q[j] - q[i]) / np.maximum(t[j] - t[i], 1e-6))
         errors = q - slope * t
-        deviation = MAD * float(np.median(np.abs(errors - np.median(errors))))
+        deviation = MAD * median(np.abs(errors - median(errors)))
         standard_error = deviation / max(1e-9, float(np.sqrt(((t - t.mean()) ** 2).sum())))
-        return (slope, float(np.median(q))) if abs(slope) > _SURE * standard_error else None
+        return (slope, median(q)) if abs(slope) > _SURE * standard_error else None
 
 
 def zone_scene(name: str, mask: Mask, q: Doubles, foreground: Mask, regions: tuple[Region, ...]) -> ZoneScene:
@@ -178,7 +215,7 @@ def zone_scene(name: str, mask: Mask, q: Doubles, foreground: Mask, regions: tup
         occupied=nearest is not None,
         nearness=nearest.nearness if nearest else None,
         distance_m=nearest.distance_m if nearest else None,
-        coverage=float(foreground[mask].mean()),
+        coverage=float(np.count_nonzero(foreground[mask]) / np.count_nonzero(mask)),
         surface=surface(q[mask]),
     )
 
@@ -186,7 +223,7 @@ def zone_scene(name: str, mask: Mask, q: Doubles, foreground: Mask, regions: tup
 def surface(values: Doubles) -> float:
     """Return the 99th percentile of values, (n,): the nearest surface, whatever single pixels say."""
     thinned = values[:: max(1, values.size // _SURFACE_SAMPLES)]
-    return float(np.percentile(thinned, 99))
+    return percentile(thinned, 99)
 
 
 def bearing(x: float, fov_deg: float | None) -> float | None:

@@ -9,9 +9,10 @@ import numpy as np
 
 from edge.config import CalibrationSection, SceneSection, ZoneSection
 from edge.errors import ConfigError
-from edge.records import DepthMap, Floats, Mask, Region, Scene, SceneState, ZoneScene
+from edge.records import DepthMap, Floats, Frame, Mask, Region, Scene, SceneState, ZoneScene
 from edge.scene.alignment import Alignment, Doubles, align, can_see, gauge, spread
 from edge.scene.metres import Calibration, Metres, calibrate
+from edge.scene.order import median, percentile
 from edge.scene.reference import LEARN_FRAMES, Background, Reference, learn
 from edge.scene.regions import Blob, Tracker, Zones, bearing, polygon_mask, surface, zone_scene
 
@@ -59,6 +60,7 @@ class StillScene:
         self._last_at: float | None = None
         self._state: SceneState | None = None
         self._seen: tuple[Scene, Alignment, list[Blob]] | None = None
+        self._settled: Scene | None = None
 
     @property
     def reference(self) -> Reference | None:
@@ -86,6 +88,7 @@ class StillScene:
         """Use another calibration from now on, made for the view as it is; one that can't be used is logged."""
         self._calibration_section = calibration
         self._stale = False
+        self._settled = None
         if self._background is not None:
             self._use(self._background)
 
@@ -116,7 +119,7 @@ class StillScene:
     def relearn(self) -> None:
         """Forget the background and learn it anew; where the new one shows another view, there are no metres."""
         self._before = self.reference or self._before
-        self._background = self._calibration = self._steady = None
+        self._background = self._calibration = self._steady = self._settled = None
         self._frames = []
         self._occupied = dict.fromkeys(self._occupied)
         self._tracker.forget()
@@ -136,11 +139,38 @@ class StillScene:
             self._before = None  # it can't be compared with, and nobody has moved the camera
         scene = self._learn(depth) if self._background is None else self._track(depth, self._background)
         self._last_at = depth.frame.captured_at
+        self._settled = scene if self._is_settled(scene) else None
         if scene.state != self._state:
             self._state = scene.state
             level = logging.WARNING if scene.state == "lost" else logging.INFO
             logger.log(level, "scene: %s%s", scene.state, f": {scene.reason}" if scene.reason else "")
         return scene
+
+    def rest(self, frame: Frame) -> Scene | None:
+        """Return the last scene again, for a next frame that shows the same; null where that one must be looked at.
+
+        For the background and the regions time goes on as if the frame had been seen.
+        """
+        scene, background = self._settled, self._background
+        if scene is None or self._last_at is None:
+            return None
+        seconds, self._last_at = frame.captured_at - self._last_at, frame.captured_at
+        depth = replace(scene.depth, frame=frame)
+        if background is None:
+            return replace(scene, depth=depth)
+        if scene.state == "tracking":
+            self._good_at = frame.captured_at
+            background.rest(seconds)
+            self._tracker.rest(frame.captured_at)
+        return replace(scene, depth=depth, background_age_seconds=self._age(depth, background))
+
+    def _is_settled(self, scene: Scene) -> bool:
+        """Return whether the same picture would say nothing else: nothing is being learned, held, new or in motion.
+
+        In the dark, nothing at all is read, and the light that ends it changes the picture.
+        """
+        tracking = scene.state == "tracking" and scene.aligned is not None
+        return (tracking and self._tracker.steady) or scene.reason == _BLIND
 
     def _restore(self, depth: DepthMap) -> None:
         saved, self._saved = self._saved, None
@@ -199,11 +229,14 @@ class StillScene:
 
     def _track(self, depth: DepthMap, background: Background) -> Scene:
         now = depth.frame.captured_at
+        background.catch_up()
         visible = can_see(depth.frame.pixels)
         fit = background.fit(depth.inverse_depth) if visible else None
         if fit is None or fit.quality < self._section.min_quality:
             return self._disturbed(depth, fit, background, visible=visible)
-        q = (depth.inverse_depth.astype(np.float64) - fit.shift) / fit.scale
+        q = depth.inverse_depth.astype(np.float64)
+        q -= fit.shift
+        q /= fit.scale
         near = background.stands_out(q)
         if np.count_nonzero(near) > _MOST_FOREGROUND * near.size:
             return self._disturbed(depth, fit, background, visible=visible)
@@ -251,9 +284,9 @@ class StillScene:
         metres = self._calibration.measure(middle, error, x, y) if self._calibration else Metres()
         track = self._tracker.track(blob)
         track.seen.append((depth.frame.captured_at, middle))
-        speed, contact = self._motion(middle, metres, track.slope(depth.frame.captured_at))
+        speed, contact = self._motion(middle, metres, track.motion(depth.frame.captured_at))
         return Region(
-            nearness=float(np.percentile(blob.of(q), 95)),
+            nearness=percentile(blob.of(q), 95),
             box=blob.box(q.shape),
             centroid=centroid,
             area=blob.area / q.size,
@@ -274,9 +307,10 @@ class StillScene:
         """Return the q of a blob's middle and its standard deviation, and places x, y, (n,), that it was taken from."""
         inner = blob.inner()
         inside = inner.of(q)
-        noise = max(float(np.median(blob.of(background.sigma))), fit.residual)
+        middle = median(inside)
+        noise = max(median(background.sigma_of(blob.of)), fit.residual)
         error = 1.2533 * noise / max(1.0, inside.size / _CORRELATED_PIXELS) ** 0.5  # sqrt(pi/2): of a median
-        return float(np.median(inside)), error, *inner.places(q.shape)
+        return middle, error, *inner.places(q.shape)
 
     def _motion(self, q: float, metres: Metres, slope: tuple[float, float] | None) -> tuple[float | None, float | None]:
         """Return the speed of approach in m/s and the time to contact in s, from u = 1/Z: -dZ/dt = du/dt / u^2."""

@@ -5,21 +5,15 @@ Layer 3: reads a Board, hands uploads and changes on, knows nothing of cameras, 
 
 from edge.web.access import Access
 from edge.web.app import create_app
-from edge.web.board import Board, View
 from edge.web.server import WebServer
-from edge.web.setup import Busy, Counter, Stale
-from edge.web.uploads import Estimator, NotReady, Uploads
+from edge.web.setup import Counter
+from edge.web.uploads import Estimator, Uploads
 
 __all__ = [
     "Access",
-    "Board",
-    "Busy",
     "Counter",
     "Estimator",
-    "NotReady",
-    "Stale",
     "Uploads",
-    "View",
     "WebServer",
     "create_app",
 ]

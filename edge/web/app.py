@@ -8,9 +8,9 @@ from typing import Any
 from flask import Flask, Request, Response, redirect, render_template, request
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, TooManyRequests, Unauthorized
 
+from edge.board import Board
 from edge.web.access import Access
 from edge.web.answers import explain, json_response
-from edge.web.board import Board
 from edge.web.metrics import metrics_text
 from edge.web.setup import Counter, add_setup
 from edge.web.streams import add_streams

@@ -11,11 +11,11 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
+from edge.board import Board
 from edge.config import WebSection, split_address
 from edge.errors import EdgeError, ThreadStuck
 from edge.web.access import Access
 from edge.web.app import FORM_BYTES, HEADERS, create_app
-from edge.web.board import Board
 from edge.web.setup import Counter
 from edge.web.streams import STREAMS
 from edge.web.uploads import QUEUE, Estimator, Uploads

@@ -7,20 +7,12 @@ from typing import Any, NoReturn, Protocol
 from flask import Flask, Response, request
 from werkzeug.exceptions import BadRequest, Conflict, RequestEntityTooLarge, ServiceUnavailable, UnprocessableEntity
 
-from edge.errors import EdgeError
+from edge.errors import Busy, EdgeError, Stale
 from edge.web.access import Access
 from edge.web.answers import json_response
 
 _MAX_BYTES = 65_536
 _MAX_BRACKETS = 5_000  # some hundred polygons
-
-
-class Busy(Exception):
-    """Nobody takes the command in time: the network is being loaded, or too many commands wait."""
-
-
-class Stale(Exception):
-    """What is to be changed was changed by somebody else in the meantime."""
 
 
 class Counter(Protocol):

@@ -38,7 +38,7 @@ from werkzeug.exceptions import (
 
 from edge import heatmap, pictures
 from edge.config import HeatmapSection
-from edge.errors import EdgeError, PictureError
+from edge.errors import NotReady, PictureError
 from edge.records import DepthMap, Frame
 from edge.scene import MovingScene
 
@@ -60,10 +60,6 @@ _CACHE_BYTES = 24 << 20
 _QUALITY = 90
 _NICE = 19
 _EXAMPLE = Path(__file__).parent.parent / "data" / "photos" / "living_room.jpg"
-
-
-class NotReady(EdgeError):
-    """The network can't be had now; the message says why."""
 
 
 class Estimator(Protocol):

@@ -50,13 +50,13 @@ OFFICIAL = WeightsFacts(
     urls=(f"{_RELEASE}/midas_v21_small_256.pt", f"{_RELEASE}/model-small-70d6b9c8.pt"),
 )
 STARTER = WeightsFacts(
-    name="starter-seed",
-    sha256="fdb3924a40d3362b58c1fa59592cc83921dada5bcf34c982af95d05eb2da02a3",
+    name="starter-v2",
+    sha256="bef6d7996c74b6ecccfb38bd7f54404be394c1ac578474b71746f7d302658ec1",
     architecture=Architecture(encoder="tf_efficientnet_lite0", features=48, expand=False),
     licence="MIT",
     source="comes with edge-depth",
-    note="starter weights: a small network trained for 15 minutes on rendered rooms; large shapes are right, small "
-    "things are blurred",
+    note="starter weights: a small network trained for an hour on rendered rooms and streets; large shapes are right, "
+    "small things are blurred",
 )
 REGISTRY = (OFFICIAL, STARTER)
 

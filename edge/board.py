@@ -19,17 +19,23 @@ class Board:
     """Holds the newest of each; written by the depth thread, read by the web server's.
 
     A view is a picture for the page alone, without a legend: it is made only while somebody watches it, and once for
-    all of them. `on_watch()` is called when somebody begins to.
+    all of them. `on_watch()` is called when somebody begins to. `heatmap` returns the newest heatmap's sequence number
+    and JPEG, drawn when it is asked for; null before the first.
     """
 
-    def __init__(self, info: dict[str, Any], health: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        info: dict[str, Any],
+        health: Callable[[], dict[str, Any]],
+        heatmap: Callable[[], tuple[int, bytes] | None],
+    ) -> None:
         self.health = health
+        self.heatmap = heatmap
         self.on_watch: Callable[[], object] = lambda: None
         # Guards all that follows; notified of every new state, view and information, and of the end.
         self._changed = threading.Condition()
         self._states = self._shown = 0  # how many there were
         self._state: dict[str, Any] | None = None
-        self._heatmap: tuple[int, bytes] | None = None
         self._views: dict[View, tuple[int, bytes]] = {}
         self._viewers = dict.fromkeys(VIEWS, 0)
         self._pictures = False
@@ -37,20 +43,13 @@ class Board:
         self._history: deque[tuple[float, float | None, float | None]] = deque(maxlen=_HISTORY)
         self._closed = False
 
-    def put(
-        self,
-        *,
-        state: dict[str, Any] | None = None,
-        heatmap: tuple[int, bytes] | None = None,
-        info: dict[str, Any] | None = None,
-    ) -> None:
+    def put(self, *, state: dict[str, Any] | None = None, info: dict[str, Any] | None = None) -> None:
         """Replace what is given."""
         with self._changed:
             if state:
                 self._state = state
                 self._states += 1
                 self._remember(state)
-            self._heatmap = heatmap or self._heatmap
             self._info = info or self._info
             self._changed.notify_all()
 
@@ -81,7 +80,6 @@ class Board:
         """Keep no picture that was made so far."""
         with self._changed:
             self._views.clear()
-            self._heatmap = None
 
     def close(self) -> None:
         """Let whoever waits here go, now and later."""
@@ -93,11 +91,6 @@ class Board:
         """Return the newest reading as the topic `state` has it, or null before the first."""
         with self._changed:
             return self._state
-
-    def heatmap(self) -> tuple[int, bytes] | None:
-        """Return the newest heatmap's sequence number and JPEG, or null before the first."""
-        with self._changed:
-            return self._heatmap
 
     def info(self) -> dict[str, Any]:
         """Return what the daemon is, as the topic `info` has it."""

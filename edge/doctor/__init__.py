@@ -1,0 +1,167 @@
+"""What keeps the daemon from working on this machine, in words, and the command that helps.
+
+Whatever may crash or hang is tried in a child process of its own (`edge.doctor.apart`).
+"""
+
+import errno
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from edge.config import STREAM, Config, load, state_directory
+from edge.doctor.ailments import Finding, diagnosed, found
+from edge.doctor.apart import try_apart
+from edge.errors import ConfigError, WeightsError
+from edge.health import machine_name
+from edge.topics import machine_id
+from edge.weights import STARTER
+from edge.weights import load as load_weights
+
+__all__ = ["Finding", "examine"]
+
+_CONFIG_FOLDER = Path("/etc/edge-depth")
+_LEAST_FREE_BYTES = 100_000_000
+_PIS_OWN_NAME = "raspberrypi"
+
+
+def examine(path: Path | None) -> Iterator[Finding]:
+    """Yield what is found, one thing after the other; without a configuration camera and broker are not tried.
+
+    $STATE_DIRECTORY is set to the service's for a configuration of the service, where its state is there.
+    """
+    service = path is not None and path.parent == _CONFIG_FOLDER
+    if path is not None and service and (Path("/var/lib") / path.stem).is_dir():
+        os.environ.setdefault("STATE_DIRECTORY", f"/var/lib/{path.stem}")
+    yield _machine()
+    yield _clock()
+    yield from _configuration(path, service)
+    yield _state()
+    yield try_apart("torch", None)
+    if find_spec("onnxruntime"):
+        yield try_apart("onnxruntime", None)
+    try:
+        config = load(path) if path else Config()
+    except ConfigError:
+        return  # told above
+    yield _weights(config)
+    yield try_apart("network", path)
+    if path is None:
+        return
+    running = service and _is_running(f"{path.stem}.service")
+    if service:
+        yield _service(f"{path.stem}.service", running)
+    if running and not STREAM.match(config.camera.source):
+        yield Finding("note", "camera", "held by the service, which runs; to try it here stop the service first")
+    else:
+        yield try_apart("camera", path)
+    if config.mqtt.enabled:
+        yield try_apart("broker", path)
+
+
+def _machine() -> Finding:
+    version, bits = platform.python_version(), 64 if sys.maxsize > 2**32 else 32
+    words = f"Python {version}, {bits}-bit, {platform.machine()}; {machine_name()}"
+    if (3, 11) <= sys.version_info[:2] <= (3, 13) and bits == 64:
+        return Finding("ok", "machine", words)
+    return found("Python or system too old", words)
+
+
+def _clock() -> Finding:
+    """Compare the clock with the age of the program: a Pi without a network starts somewhere in the past."""
+    now, installed = time.time(), Path(__file__).stat().st_mtime
+    words = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC"
+    if now < installed - 86400:
+        return found("clock in the past", f"{words} is before this program was installed")
+    return Finding("ok", "clock", words)
+
+
+def _configuration(path: Path | None, service: bool) -> Iterator[Finding]:
+    if path is None:
+        yield Finding("note", "configuration", "none given; camera and broker are not tried. Name one with --config")
+        return
+    try:
+        config = load(path)
+    except ConfigError as error:
+        yield found("configuration refused", "; ".join(error.problems))
+        return
+    hidden = _hidden_from_service(path, config) if service else []
+    if hidden:
+        yield found("file hidden from the service", f"the service's user can't read {', '.join(map(str, hidden))}")
+    elif config.id is None and machine_id() == _PIS_OWN_NAME:
+        yield found(
+            "host name of every new Pi",
+            f"{path}: no id, and the host is called {_PIS_OWN_NAME}, like every new Raspberry Pi",
+        )
+    else:
+        yield Finding("ok", "configuration", f"{path}, id {config.id or machine_id()}")
+    for warning in config.warnings:
+        yield Finding("note", "configuration", warning)
+
+
+def _hidden_from_service(path: Path, config: Config) -> list[Path]:
+    """Return which of the files that the configuration names are not for everybody to read."""
+    tls, password = config.mqtt.tls, config.mqtt.password_file
+    named = [path, *(Path(file) for file in (tls.ca, tls.cert, tls.key) if file)] if tls else [path]
+    if password and Path(password).is_absolute():  # others may be systemd credentials
+        named.append(Path(password))
+    return [file for file in named if file.is_file() and not file.stat().st_mode & stat.S_IROTH]
+
+
+def _state() -> Finding:
+    """Try to write where the daemon keeps what it has learned."""
+    folder = state_directory()
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return found(
+            "disk full" if full else "state directory read-only", f"{folder} can't be written: {error.strerror}"
+        )
+    free = shutil.disk_usage(there).free
+    if free < _LEAST_FREE_BYTES:
+        return found("disk full", f"{free / 1e6:.0f} MB free in {there}; 100 MB are wanted")
+    return Finding("ok", "state", f"{folder} can be written, {free / 1e9:.1f} GB free")
+
+
+def _weights(config: Config) -> Finding:
+    try:
+        info, _ = load_weights(config.model.weights)
+    except WeightsError as error:
+        return diagnosed("weights", str(error))
+    words = f"{info.name}, {info.path}"
+    return found("starter weights", words) if info.name == STARTER.name else Finding("ok", "weights", words)
+
+
+def _is_running(unit: str) -> bool:
+    return _systemctl(unit, "ActiveState") == "active"
+
+
+def _service(unit: str, running: bool) -> Finding:
+    state = _systemctl(unit, "ActiveState")
+    if running:
+        return Finding("ok", "service", f"{unit} runs: {_systemctl(unit, 'StatusText')}")
+    if state in ("", "inactive"):
+        return Finding("note", "service", f"{unit} does not run; sudo systemctl enable --now {unit}")
+    return found("service failed", f"{unit} is {state}; its last exit status was {_systemctl(unit, 'ExecMainStatus')}")
+
+
+def _systemctl(unit: str, name: str) -> str:
+    """Return a property of a unit; empty where there is no systemd."""
+    command = ["systemctl", "show", "--value", f"--property={name}", unit]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

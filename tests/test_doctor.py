@@ -1,0 +1,212 @@
+"""`edge-depth doctor`: what keeps the daemon from working, said in words."""
+
+import getpass
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edge import doctor
+from edge.cli import main
+from edge.doctor import __main__ as checks
+from edge.doctor import ailments, apart
+from tests.broker import Mosquitto, free_port, make_certificates
+from tests.camera_rigs import MjpegServer
+
+ROOT = Path(__file__).parents[1]
+SYMPTOMS = [each.symptom for each in ailments.AILMENTS]
+
+
+def write(folder, text):
+    path = folder / "test.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def symptom(finding):
+    """Return the symptom in the README's table that a finding belongs to."""
+    (found,) = [each for each in ailments.AILMENTS if (each.cause, each.command) == (finding.cause, finding.command)]
+    return found.symptom
+
+
+def broker_of(folder, port, more=""):
+    return apart.try_apart("broker", write(folder, f"mqtt: {{host: 127.0.0.1, port: {port}{more}}}\n"))
+
+
+def test_a_machine_on_which_all_is_well(mosquitto, photos, tmp_path, capsys):
+    """Every check says what it found, the starter weights are a note, and the exit status is 0."""
+    text = f"id: test\ncamera: {{source: {photos}}}\nmqtt: {{host: 127.0.0.1, port: {mosquitto.port}}}\n"
+    assert 0 == main(["doctor", "--config", str(write(tmp_path, text))])
+    lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")}
+    assert {"machine", "clock", "configuration", "state", "torch", "weights", "network", "camera", "broker"} <= set(
+        lines
+    )
+    assert ["weights"] == [name for name, line in lines.items() if not line.startswith("ok ")]
+    assert "starter-v2 on torch" in lines["network"]
+    assert f"127.0.0.1:{mosquitto.port} accepts this client" in lines["broker"]
+
+
+def test_what_is_wrong_is_counted_and_told_with_its_command(tmp_path, capsys):
+    """A broken configuration: exit status 1, the line and key, the command that helps; the rest is checked even so."""
+    assert 1 == main(["doctor", "--config", str(write(tmp_path, "mqtt: {port: 99999}\n"))])
+    out = capsys.readouterr().out
+    assert "WRONG configuration" in out
+    assert "test.yaml:1: mqtt.port: must be 1..65535, not 99999" in out
+    assert "$ edge-depth check FILE" in out
+    assert "ok    torch" in out
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("kill -ILL $$", "illegal instruction (SIGILL)"),
+        ("kill -KILL $$", "killed (SIGKILL), or can't allocate memory"),
+        ("kill -SEGV $$", "a crash (SIGSEGV, SIGBUS)"),
+        (
+            "echo 'ImportError: libgomp.so.1: cannot open shared object file: No such file or directory' >&2; exit 1",
+            "library missing (`.so`: cannot open shared object file)",
+        ),
+        ("echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1", "No module named …"),
+        (
+            "echo 'RuntimeError: operator torchvision::nms does not exist' >&2; exit 1",
+            "operator torchvision::nms does not exist",
+        ),
+        ("echo 'RuntimeError: something new' >&2; exit 1", "torch or the network fails otherwise"),
+    ],
+)
+def test_whatever_ends_torch_is_told_apart(tmp_path, monkeypatch, body, expected):
+    """The child's end, by a signal or with a message, has a cause and a command; we live on."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    finding = apart.try_apart("torch", None)
+    assert ("wrong", expected) == (finding.state, symptom(finding))
+
+
+def test_a_check_that_hangs_is_given_up(tmp_path, monkeypatch):
+    """Like a driver that never returns."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    monkeypatch.setitem(apart._TIMEOUT_SECONDS, "camera", 0.1)
+    assert "a check that does not end" == symptom(apart.try_apart("camera", None))
+
+
+def test_what_a_broker_refuses_is_told_apart(tmp_path):
+    """A wrong password, a topic that the access list keeps, TLS against a plain port, nobody there."""
+    acl = "user camera\ntopic read #\n"
+    with Mosquitto(tmp_path / "broker", passwords={"camera": "right"}, acl=acl) as broker:
+        wrong = broker_of(tmp_path, broker.port, ", username: camera, password: wrong")
+        kept = broker_of(tmp_path, broker.port, ", username: camera, password: right, protocol: '5'")
+        tls = broker_of(tmp_path, broker.port, ", tls: {}")
+    nobody = broker_of(tmp_path, free_port())
+    found = [symptom(finding) for finding in (wrong, kept, tls, nobody)]
+    assert ["login refused", "topics refused", "certificate or TLS refused", "broker can't be reached"] == found
+    assert "wrong" not in wrong.words.replace("wrong user", "")  # the password
+
+
+def test_a_certificate_that_has_run_out_is_told(tmp_path):
+    """With the wrong clock as a possible cause."""
+    certificates = make_certificates(tmp_path / "tls", expired=True)
+    with Mosquitto(tmp_path / "broker", tls=certificates) as broker:
+        finding = broker_of(tmp_path, broker.port, f", tls: {{ca: {certificates.ca}}}")
+    assert "expired" in finding.words
+    assert "timedatectl" in finding.command
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("picamera2", "no picamera2 in the environment"),
+        ("/dev/video99", "no such camera device"),
+        ("http://user:secret@127.0.0.1:1/x", "stream can't be opened"),
+    ],
+)
+def test_a_camera_that_is_not_there_is_told(tmp_path, source, expected):
+    """Each kind has its cause; no password is repeated."""
+    finding = apart.try_apart("camera", write(tmp_path, f"camera: {{source: '{source}', timeout: 2.0}}\n"))
+    assert ("wrong", expected) == (finding.state, symptom(finding))
+    assert "secret" not in finding.words
+
+
+def test_a_camera_that_is_not_allowed_is_told(monkeypatch):
+    """With the device and the user, and the group that helps."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+    words = checks._local_problem("/dev/null")
+    assert f"{getpass.getuser()} is not allowed to open /dev/null: " == words
+    assert "camera not allowed" == symptom(ailments.diagnosed("camera", words))
+
+
+def test_a_stream_that_works_and_one_that_is_black(tmp_path):
+    """The size is told; a black picture is a note."""
+    server = MjpegServer()
+    try:
+        well = apart.try_apart("camera", write(tmp_path, f"camera: {{source: '{server.url}'}}\n"))
+        masks = "privacy_masks: [[[0, 0], [1, 0], [1, 1], [0, 1]]]"
+        black = apart.try_apart("camera", write(tmp_path, f"camera: {{source: '{server.url}', {masks}}}\n"))
+    finally:
+        server.close()
+    assert ("ok", True) == (well.state, well.words.endswith("delivers 96x64"))
+    assert ("note", "black picture") == (black.state, symptom(black))
+
+
+def examined(path, name):
+    """Return the first finding of that name, without waiting for what comes after it."""
+    return next(finding for finding in doctor.examine(path) if finding.name == name)
+
+
+def test_weights_that_are_not_there_are_told(tmp_path):
+    """With the command that fetches them."""
+    finding = examined(write(tmp_path, "model: {weights: midas_v21_small_256}\n"), "weights")
+    assert ("wrong", "weights missing or damaged") == (finding.state, symptom(finding))
+
+
+def test_a_full_disk_and_a_read_only_folder_are_told(tmp_path, monkeypatch):
+    """What is learned could not be kept."""
+    monkeypatch.setenv("STATE_DIRECTORY", "/proc/edge-depth")
+    assert "state directory read-only" == symptom(examined(None, "state"))
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr("edge.doctor.shutil.disk_usage", lambda _: usage)
+    assert "disk full" == symptom(examined(None, "state"))
+
+
+def test_a_clock_that_is_wrong_is_told(monkeypatch):
+    """Before the program was installed it can't be."""
+    monkeypatch.setattr("edge.doctor.time.time", lambda: 0.0)
+    finding = examined(None, "clock")
+    assert ("wrong", "clock in the past") == (finding.state, symptom(finding))
+    assert "1970-01-01" in finding.words
+
+
+def test_what_the_service_can_not_read_is_told(tmp_path, monkeypatch):
+    """A configuration for root alone, or a password file, stops a service that is a user of its own."""
+    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
+    path = write(tmp_path, f"mqtt: {{username: a, password_file: {tmp_path}/secret}}\n")
+    (tmp_path / "secret").touch(mode=0o600)
+    finding = examined(path, "configuration")
+    assert "file hidden from the service" == symptom(finding)
+    assert finding.words.endswith(f"can't read {tmp_path}/secret")
+
+
+def test_two_pis_of_one_name_are_warned_of(tmp_path, monkeypatch):
+    """Every new Raspberry Pi is called raspberrypi; with an id of its own that does not matter."""
+    monkeypatch.setattr("socket.gethostname", lambda: "raspberrypi")
+    assert "note" == examined(write(tmp_path, ""), "configuration").state
+    assert "ok" == examined(write(tmp_path, "id: hall\n"), "configuration").state
+
+
+def test_the_readme_has_every_symptom_cause_and_command():
+    """The table of the README is the one that doctor goes by."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| `([^|`]+)` \|$", text, re.MULTILINE)
+    wanted = [(each.symptom, each.cause, each.command) for each in ailments.AILMENTS]
+    assert [] == [row for row in wanted if row not in rows]
+
+
+def test_every_symptom_differs():
+    """A symptom names its ailment."""
+    assert len(SYMPTOMS) == len(set(SYMPTOMS))
