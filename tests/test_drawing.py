@@ -63,6 +63,15 @@ def test_before_the_first_reading_there_is_none():
     assert [None, None, None, None] == [drawing().newest(), off.newest(), off.draw(), made.draw()]
 
 
+def test_what_is_to_be_forgotten_is():
+    """Neither what was left nor what was drawn is there any more."""
+    made = drawing(interval=3600.0)
+    made.offer(reading())
+    assert made.draw()
+    made.forget()
+    assert (None, None) == (made.newest(), made.draw())
+
+
 def test_all_who_ask_get_one_picture():
     """Twenty threads at once: one drawing, the same bytes for everyone."""
     made, got = drawing(), []

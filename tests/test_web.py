@@ -190,7 +190,7 @@ def test_heatmap_after_a_restart(client, make_client):
 
 def test_no_heatmap_yet(client, board):
     """While there is no heatmap, asking for it is 503 with a reason."""
-    board.forget_pictures()
+    board.drawn = None
     answer = client.get("/heatmap.jpg")
     assert answer.status_code == 503
     assert answer.json == {"status": 503, "reason": "no heatmap has been made yet"}
