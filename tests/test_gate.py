@@ -181,7 +181,7 @@ def read(clip, **keys):
 def test_readings_of_a_clip_with_figures_are_those_that_every_frame_would_give(clip):
     """In every frame the same zones are occupied, the same triggers are on, and somebody is seen or not.
 
-    Nearness differs by 0.02, the deadband, in 1 frame of 50 at most, and nowhere by more than 0.1: where the background
+    Nearness differs by 0.02, the deadband, in 1 frame of 50 at most, and nowhere by more than 0.15: where the background
     was looked at less often, the alignment of a frame may settle elsewhere.
     """
     (every, asked), (gated, asked_less) = read(clip, max_skip_seconds=0.0), read(clip)
@@ -196,17 +196,18 @@ def test_readings_of_a_clip_with_figures_are_those_that_every_frame_would_give(c
     differences = np.abs(np.subtract(before, after))
     assert differences.size > 100
     assert (differences > 0.02).mean() <= 0.02
-    assert differences.max() <= 0.1
+    assert differences.max() <= 0.15
     assert any(t.changed and t.on for reading in gated for t in reading.triggers)
 
 
 def test_nothing_is_skipped_while_the_clip_has_somebody_moving_in_it(clip):
-    """Whoever covers a hundredth of the picture and walks is shown to the network in every frame.
+    """Whoever covers a hundredth of the picture and walks, by a centimetre a frame, is shown to the network in each.
 
     Farther away, at 8 m, one frame may be missed: from one to the next a single cell changes.
     """
     figures = clip[1]["frames"]
     skipped = [reading.frame.sequence % len(figures) for reading in read(clip)[0] if reading.depth_age_seconds]
     seen = [(figures[number - 1], figures[number]) for number in skipped if figures[number]]
-    assert not [now for before, now in seen if now["area"] >= 0.01 and before and before["metres"] != now["metres"]]
-    assert len(seen) <= 2
+    walked = [now for before, now in seen if before and abs(before["metres"] - now["metres"]) >= 0.01]
+    assert not [now for now in walked if now["area"] >= 0.01]
+    assert len(walked) <= 2

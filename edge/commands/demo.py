@@ -82,6 +82,7 @@ def _configuration(args: argparse.Namespace, clip: Clip | None, port: int) -> "C
         "heatmap": {"interval": 0.25},
         "publish": {"health_interval": 5.0},
         "mqtt": {"host": "127.0.0.1", "port": port},
+        "power": {"max_rss": None},  # nobody would start it again
         "web": {"listen": "127.0.0.1:0"},
     }
     if clip:
