@@ -181,8 +181,8 @@ def read(clip, **keys):
 def test_readings_of_a_clip_with_figures_are_those_that_every_frame_would_give(clip):
     """In every frame the same zones are occupied, the same triggers are on, and somebody is seen or not.
 
-    Nearness differs by 0.02, the deadband, in 1 frame of 50 at most, and nowhere by more than 0.15: where the background
-    was looked at less often, the alignment of a frame may settle elsewhere.
+    Nearness differs by 0.02, the deadband, in 1 frame of 50 at most, and nowhere by more than 0.15: where the
+    background was looked at less often, the alignment of a frame may settle elsewhere.
     """
     (every, asked), (gated, asked_less) = read(clip, max_skip_seconds=0.0), read(clip)
     assert len(every) == asked
