@@ -6,8 +6,9 @@ usage: scripts/train_starter.py train --minutes N [--scenes DIR] [--run DIR] [--
 
 `train` starts from the weights that the project ships (or --start) and writes a checkpoint into --run every few
 minutes; called again it goes on from there, its schedule stretched over the minutes of all calls together (`--minutes`
-is the whole run's budget, counted in the time that it trained). New scenes are picked up as they are rendered, so both
-may run at once. Every 25th scene is held out, and the averaged weights (EMA) that score best on those are exported.
+is the whole run's budget, in the CPU time of one thread, so that a pause costs nothing). New scenes are picked up as
+they are rendered, so both may run at once. Every 25th scene is held out, and the averaged weights (EMA) that score best
+on those are exported.
 
 A longer run goes on from the same checkpoint with more `--minutes`; delete --run to begin anew. The first part of a run
 sees small pictures (SMALL_SHARE). 81 minutes at the lowest priority of a busy machine with two cores, 1882 steps on
@@ -288,10 +289,10 @@ def train(trainer: Trainer, scenes: Scenes, minutes: float, save_minutes: float 
     rng = np.random.default_rng((trainer.seed, trainer.step))
     saved, losses = trainer.seconds, []
     while trainer.seconds < 60 * minutes:
-        start = time.monotonic()
+        start = time.process_time()
         progress = trainer.seconds / (60 * minutes)
         losses.append(trainer.advance(*batch(scenes, rng, progress), progress))
-        trainer.seconds += time.monotonic() - start
+        trainer.seconds += (time.process_time() - start) / torch.get_num_threads()
         if trainer.seconds - saved >= 60 * save_minutes or trainer.seconds >= 60 * minutes:
             saved = trainer.seconds
             delta1 = trainer.examine(scenes)

@@ -35,6 +35,7 @@ def configuration(mosquitto, source, **sections):
             "publish": {"min_interval": 0.0, "health_interval": 1.0},
             "zones": ({"name": "left", "polygon": ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))},),
             "mqtt": {"host": "127.0.0.1", "port": mosquitto.port if mosquitto else free_port()},
+            "power": {"max_rss": None, **sections.pop("power", {})},  # this process holds all the tests
             **sections,
         }
     )

@@ -1,6 +1,7 @@
 """Every engine says the same; their files are made, verified, kept, damaged and refused."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from edge.evaluation import agreement
 from edge.pictures import read_picture
 from edge.weights import STARTER, identify
 from tests import parity
+from tests.broker import eventually
 
 ROOT = Path(__file__).parents[1]
 FILED = tuple(name for name in NAMES if name != "torch")
@@ -189,6 +191,32 @@ def test_an_export_that_fails_leaves_what_was_there(own, monkeypatch):
         export.export(section(), info(), few_samples(), "photographs", print, again=True)
     assert own.path("onnxruntime-int8").exists()
     assert [] == [path.name for path in own.folder.parent.iterdir() if path.name.startswith(".making")]
+
+
+def test_an_export_that_is_stopped_leaves_what_was_there(own):
+    """SIGTERM ends it at once; the old files are whole, and the next export takes the unfinished ones away."""
+
+    def unfinished():
+        return [*own.folder.parent.glob(".making-*/*")]
+
+    command = [sys.executable, "-m", "edge", "export", "--weights", STARTER.name, "--again"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as running:
+        eventually(unfinished, "a file is being made", 100)
+        running.terminate()
+        assert -signal.SIGTERM == running.wait(5)
+    assert unfinished()
+    assert own.path("onnxruntime-int8").exists()
+    assert 0 == main(["export", "--weights", STARTER.name])
+    assert not unfinished()
+
+
+def test_an_export_that_was_stopped_while_it_replaced_files_is_mended(own):
+    """What it had put aside comes back with the next export."""
+    own.folder.rename(own.folder.with_name(f".old-{own.folder.name}"))
+    assert own.record() is None
+    assert 0 == main(["export", "--weights", STARTER.name])
+    assert own.path("onnxruntime-int8").exists()
+    assert [own.folder.name] == [path.name for path in own.folder.parent.iterdir() if path.is_dir()]
 
 
 def few_samples():

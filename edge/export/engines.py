@@ -42,12 +42,15 @@ def export(
     files = folder_of(info)
     try:
         files.folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(files.folder), tempfile.TemporaryDirectory(dir=files.folder.parent, prefix=".making-") as made:
+        with _locked(files.folder):
+            prefix = f".making-{files.folder.name}-"
+            _tidy(files.folder, prefix)
             if not again and _is_complete(files):
                 say(f"{files.folder}: is there already; --again makes it anew")
                 return files
-            _fill(EngineFiles(Path(made)), section, info, samples, calibration, say)
-            _put(Path(made), files.folder)
+            with tempfile.TemporaryDirectory(dir=files.folder.parent, prefix=prefix) as made:
+                _fill(EngineFiles(Path(made)), section, info, samples, calibration, say)
+                _put(Path(made), files.folder)
     except OSError as error:
         raise EngineError(f"{files.folder}: can't be written: {error.strerror or error}") from error
     return files
@@ -193,11 +196,23 @@ def _put(made: Path, folder: Path) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     made.chmod(0o755)
-    old = made.with_name(made.name + ".old")
+    old = _old(folder)
     if folder.exists():
         folder.rename(old)
     shutil.copytree(made, folder, copy_function=os.link)  # the temporary folder stays for who made it to remove
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".old-{folder.name}")
+
+
+def _tidy(folder: Path, prefix: str) -> None:
+    """Take away what an export left that was killed; files that it was just replacing come back."""
+    if _old(folder).exists() and not folder.exists():
+        _old(folder).rename(folder)
+    for left in (_old(folder), *folder.parent.glob(f"{prefix}*")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
