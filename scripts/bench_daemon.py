@@ -9,7 +9,7 @@ the gate and once without, and the ratio of the processor time for each reading.
 --frames N lets so many frames of that through, 100 a second, with the gate on and the network at work four times a
 second; it is about memory. 50,000 take 9 minutes.
 
-What was learned before is not used, engine files of $STATE_DIRECTORY are.
+What was learned before is not used; weights and engine files of $STATE_DIRECTORY are.
 
 start_up_s       from the start of the process to the first reading at a subscriber
 cpu_ms           processor time, all threads, for each reading and for each second
@@ -185,8 +185,9 @@ def _running(args: argparse.Namespace, sections: dict[str, Any], folder: str) ->
     command = [sys.executable, "-m", "edge", "run", "--config", str(path)]
     topics = (TOPICS.named("state"), TOPICS.named("health"))
     with tempfile.TemporaryDirectory(dir=folder) as state, listening(broker, "%U %t %p", *topics) as lines:
-        if (engines := state_directory() / "engines").is_dir():
-            (Path(state) / "engines").symlink_to(engines.resolve())
+        for name in ("weights", "engines"):
+            if (kept := state_directory() / name).is_dir():
+                (Path(state) / name).symlink_to(kept.resolve())
         begun = time.time()
         process = subprocess.Popen(command, env=os.environ | {"STATE_DIRECTORY": state})  # noqa: S603 - no input
         try:

@@ -11,8 +11,6 @@ from pydantic import ValidationError
 
 from edge.config.changes import OPTIONS, changed, near_option, options, value_at
 from edge.config.sections import (
-    MASKED,
-    STREAM,
     CalibrationSection,
     CameraSection,
     Config,
@@ -31,10 +29,9 @@ from edge.config.sections import (
     TriggerSection,
     WebSection,
     ZoneSection,
-    mask_credentials,
-    split_address,
 )
 from edge.config.source import Source, compose
+from edge.config.values import MASKED, STREAM, mask_credentials, split_address
 from edge.errors import ConfigError
 from edge.topics import machine_id
 

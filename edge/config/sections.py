@@ -1,134 +1,32 @@
 """The sections of the configuration: every key, its type, its default and what it may hold."""
 
-import ipaddress
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from edge.config.values import (
+    Area,
+    BaseTopic,
+    Discovery,
+    Fraction,
+    Host,
+    HostName,
+    Id,
+    Listen,
+    NetworkSize,
+    Processors,
+    Seconds,
+    Side,
+    Text,
+    Token,
+    is_loopback,
+    is_token,
+    mask_credentials,
+    within,
 )
-
 from edge.errors import ConfigError
-from edge.records import Polygon
-from edge.topics import ID
-
-MASKED = "********"
-STREAM = re.compile(r"(rtsps?|https?)://", re.IGNORECASE)
-
-
-def _within(low: float, high: float) -> AfterValidator:
-    """Return a validator of `low..high`; pydantic's own limits would name only the one that was passed."""
-
-    def check(value: float) -> float:
-        if not low <= value <= high:
-            raise ValueError(f"must be {low:g}..{high:g}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _is_id(text: str) -> str:
-    if not ID.fullmatch(text):
-        raise ValueError("must be lower-case letters, digits and single hyphens, such as front-door")
-    return text
-
-
-def _is_polygon(points: Polygon) -> Polygon:
-    if len(points) < 3:
-        raise ValueError("must have 3 points at least")
-    if any(not 0.0 <= value <= 1.0 for point in points for value in point):
-        raise ValueError("must hold fractions of the frame, 0..1, x from the left and y from the top")
-    following = points[1:] + points[:1]
-    area = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(points, following, strict=True)) / 2
-    if abs(area) < 1e-6:
-        raise ValueError("must enclose an area; its points lie on one line")
-    return points
-
-
-def _has_some(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    if not numbers:
-        raise ValueError("must name one at least")
-    return numbers
-
-
-def _is_network_size(pixels: int) -> int:
-    if pixels % 32:
-        raise ValueError("must be a multiple of 32")
-    return pixels
-
-
-def _is_host(host: str) -> str:
-    if not re.fullmatch(r"[^\s/:@]+", host) and not _is_address(host):
-        raise ValueError("must be a host name or an address alone, such as localhost; the port has its own key")
-    return host
-
-
-def _is_base_topic(topic: str) -> str:
-    if not re.fullmatch(r"[^/+#$\s][^/+#\s]*(/[^/+#\s]+)*", topic) or not topic.isprintable():
-        raise ValueError("must be topic levels joined by single slashes, without + # $ or spaces")
-    return topic
-
-
-def _off_is_text(value: Any) -> Any:
-    return "off" if value is False else value  # YAML reads the word off as false
-
-
-def _is_listen(address: str) -> str:
-    host, port = split_address(address)
-    if host != "localhost" and not _is_address(host):
-        raise ValueError("must be an address of this machine, such as 127.0.0.1:8080, or 0.0.0.0:8080 for all of them")
-    if port > 65535:
-        raise ValueError("must be host:port with a port 0..65535")
-    return address
-
-
-def _is_token(token: str) -> str:
-    if not re.fullmatch(r"[!-~]{16,200}", token):
-        raise ValueError("must have 16 to 200 plain characters without spaces; `openssl rand -hex 16` makes some")
-    return token
-
-
-def _is_host_alone(host: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", host):
-        raise ValueError("must be a host name alone in small letters, such as pi.fritz.box; the port is that of listen")
-    return host
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return the host and the port of `host:port` or `[ipv6]:port`.
-
-    Raises:
-        ValueError: it is no such address.
-    """
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:]+)\]|([^:\s]+)):([0-9]{1,5})", address)
-    if not match:
-        raise ValueError("must be host:port, such as 127.0.0.1:8080")
-    return match[1] or match[2], int(match[3])
-
-
-Text = Annotated[str, Field(min_length=1)]
-Id = Annotated[str, AfterValidator(_is_id)]
-Area = Annotated[tuple[tuple[float, float], ...], AfterValidator(_is_polygon)]
-Seconds = Annotated[float, _within(0, 86400)]
-Fraction = Annotated[float, _within(0, 1)]
-Side = Annotated[int, _within(16, 8192)]
 
 
 class Section(BaseModel):
@@ -149,10 +47,10 @@ class CameraSection(Section):
     enabled: bool = True
     source: Text = "picamera2"
     size: tuple[Side, Side] = (640, 480)
-    fps: Annotated[float, _within(0.05, 120)] = 5.0
+    fps: Annotated[float, within(0.05, 120)] = 5.0
     rotate: Literal[0, 90, 180, 270] = 0
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"
-    timeout: Annotated[float, _within(0.1, 120)] = 10.0
+    timeout: Annotated[float, within(0.1, 120)] = 10.0
     loop: bool = True
     privacy_masks: tuple[Area, ...] = ()
 
@@ -175,25 +73,25 @@ class ModelSection(Section):
 
     weights: Text = "auto"
     engine: Literal["auto", "torch", "torchscript", "onnxruntime", "onnxruntime-int8"] = "auto"
-    threads: Annotated[int, _within(1, 64)] | None = None
-    cpus: Annotated[tuple[Annotated[int, _within(0, 1023)], ...], AfterValidator(_has_some)] | None = None
-    input_size: Annotated[int, _within(64, 512), AfterValidator(_is_network_size)] = 256
+    threads: Annotated[int, within(1, 64)] | None = None
+    cpus: Processors | None = None
+    input_size: NetworkSize = 256
 
 
 class SceneSection(Section):
     """How readings come from relative inverse depth."""
 
     mode: Literal["still", "moving"] = "still"
-    learn_seconds: Annotated[float, _within(1, 600)] = 10.0
-    noise_factor: Annotated[float, _within(1, 20)] = 4.0
-    min_step: Annotated[float, _within(0.001, 1)] = 0.08
-    min_area: Annotated[float, _within(0.0001, 0.5)] = 0.004
+    learn_seconds: Annotated[float, within(1, 600)] = 10.0
+    noise_factor: Annotated[float, within(1, 20)] = 4.0
+    min_step: Annotated[float, within(0.001, 1)] = 0.08
+    min_area: Annotated[float, within(0.0001, 0.5)] = 0.004
     min_quality: Fraction = 0.3
-    adapt_seconds: Annotated[float, _within(10, 86400)] = 300.0
+    adapt_seconds: Annotated[float, within(10, 86400)] = 300.0
     absorb_seconds: Seconds = 1800.0
-    relearn_seconds: Annotated[float, _within(5, 86400)] = 60.0
+    relearn_seconds: Annotated[float, within(5, 86400)] = 60.0
     ignore_masks: tuple[Area, ...] = ()
-    horizontal_fov_deg: Annotated[float, _within(10, 179)] | None = None
+    horizontal_fov_deg: Annotated[float, within(10, 179)] | None = None
 
 
 class ZoneSection(Section):
@@ -208,14 +106,14 @@ class PointSection(Section):
 
     x: Fraction
     y: Fraction
-    metres: Annotated[float, _within(0.1, 200)]
+    metres: Annotated[float, within(0.1, 200)]
 
 
 class FloorSection(Section):
     """The floor as the yardstick: the camera's height above it and its tilt downwards from the horizontal."""
 
-    height_metres: Annotated[float, _within(0.1, 50)]
-    tilt_deg: Annotated[float, _within(-30, 89)]
+    height_metres: Annotated[float, within(0.1, 50)]
+    tilt_deg: Annotated[float, within(-30, 89)]
     polygon: Area
 
 
@@ -224,7 +122,7 @@ class CalibrationSection(Section):
 
     points: tuple[PointSection, ...] = ()
     floor: FloorSection | None = None
-    max_metres: Annotated[float, _within(1, 200)] = 20.0
+    max_metres: Annotated[float, within(1, 200)] = 20.0
 
     @property
     def given(self) -> bool:
@@ -238,11 +136,11 @@ class TriggerSection(Section):
     name: Id
     zone: Id | None = None
     measure: Literal["metres", "nearness"] = "metres"
-    near: Annotated[float, _within(0.01, 200)]
-    clear: Annotated[float, _within(0.01, 200)] | None = None
+    near: Annotated[float, within(0.01, 200)]
+    clear: Annotated[float, within(0.01, 200)] | None = None
     on_delay: Seconds = 0.5
     off_delay: Seconds = 3.0
-    min_frames: Annotated[int, _within(1, 1000)] = 2
+    min_frames: Annotated[int, within(1, 1000)] = 2
     min_quality: Fraction = 0.5
 
     @property
@@ -270,9 +168,9 @@ class HeatmapSection(Section):
 
     enabled: bool = True
     interval: Seconds = 1.0
-    width: Annotated[int, _within(64, 1920)] = 512
+    width: Annotated[int, within(64, 1920)] = 512
     colormap: Literal["inferno", "magma", "viridis", "turbo", "grey"] = "inferno"
-    quality: Annotated[int, _within(10, 100)] = 80
+    quality: Annotated[int, within(10, 100)] = 80
     overlay: bool = False
     legend: bool = True
     scale: Literal["reference", "frame"] = "reference"
@@ -281,24 +179,24 @@ class HeatmapSection(Section):
 class GateSection(Section):
     """When the network is spared a frame that shows nothing new."""
 
-    max_skip_seconds: Annotated[float, _within(0, 60)] = 5.0
-    threshold: Annotated[float, _within(1, 100)] = 5.0
+    max_skip_seconds: Annotated[float, within(0, 60)] = 5.0
+    threshold: Annotated[float, within(1, 100)] = 5.0
 
 
 class PowerSection(Section):
     """How much of the machine may be used."""
 
-    max_duty: Annotated[float, _within(0.05, 1)] = 1.0
-    max_temperature: Annotated[float, _within(40, 110)] | None = 80.0
-    max_rss: Annotated[float, _within(100, 1_000_000)] | None = 1500.0
+    max_duty: Annotated[float, within(0.05, 1)] = 1.0
+    max_temperature: Annotated[float, within(40, 110)] | None = 80.0
+    max_rss: Annotated[float, within(100, 1_000_000)] | None = 1500.0
 
 
 class PublishSection(Section):
     """When readings are sent."""
 
     min_interval: Seconds = 0.2
-    heartbeat: Annotated[float, _within(1, 3600)] = 10.0
-    health_interval: Annotated[float, _within(1, 3600)] = 60.0
+    heartbeat: Annotated[float, within(1, 3600)] = 10.0
+    health_interval: Annotated[float, within(1, 3600)] = 60.0
     deadband: Fraction = 0.02
     picture: bool = False
     persist_settings: bool = False
@@ -324,17 +222,17 @@ class MqttSection(Section):
     """The broker."""
 
     enabled: bool = True
-    host: Annotated[Text, AfterValidator(_is_host)] = "localhost"
-    port: Annotated[int, _within(1, 65535)] = 1883
+    host: Host = "localhost"
+    port: Annotated[int, within(1, 65535)] = 1883
     username: str | None = None
     password: str | None = None
     password_file: Text | None = None
     client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    keepalive: Annotated[int, _within(5, 3600)] = 30
+    keepalive: Annotated[int, within(5, 3600)] = 30
     protocol: Literal["3.1.1", "5"] = "3.1.1"
-    base_topic: Annotated[str, AfterValidator(_is_base_topic)] = "edge-depth"
-    discovery: Annotated[Literal["device", "single", "off"], BeforeValidator(_off_is_text)] = "device"
-    discovery_prefix: Annotated[str, AfterValidator(_is_base_topic)] = "homeassistant"
+    base_topic: BaseTopic = "edge-depth"
+    discovery: Discovery = "device"
+    discovery_prefix: BaseTopic = "homeassistant"
     tls: TlsSection | None = None
 
     @field_validator("password", "password_file")
@@ -377,12 +275,12 @@ def _read_secret(key: str, name: str) -> str:
 class WebSection(Section):
     """The page."""
 
-    token: Annotated[str, AfterValidator(_is_token)] | None = None
+    token: Token | None = None
     token_file: Text | None = None
-    listen: Annotated[str, AfterValidator(_is_listen)] | None = None
-    names: tuple[Annotated[str, AfterValidator(_is_host_alone)], ...] = ()
-    upload_bytes: Annotated[int, _within(10_000, 50_000_000)] = 2_000_000
-    upload_pixels: Annotated[int, _within(10_000, 64_000_000)] = 24_000_000
+    listen: Listen | None = None
+    names: tuple[HostName, ...] = ()
+    upload_bytes: Annotated[int, within(10_000, 50_000_000)] = 2_000_000
+    upload_pixels: Annotated[int, within(10_000, 64_000_000)] = 24_000_000
 
     @field_validator("token_file")
     @classmethod
@@ -396,7 +294,7 @@ class WebSection(Section):
     def _needs_token(cls, listen: str | None, info: ValidationInfo) -> str | None:
         # A key that is wrong itself is missing from info.data, and reported already.
         given = any(info.data.get(key, ...) is not None for key in ("token", "token_file"))
-        if listen is not None and not _is_loopback(listen) and not given:
+        if listen is not None and not is_loopback(listen) and not given:
             raise ValueError(
                 "needs web.token too, since others can reach that address; or listen at 127.0.0.1 and use ssh -L"
             )
@@ -405,7 +303,7 @@ class WebSection(Section):
     @property
     def is_loopback(self) -> bool:
         """Whether nobody but this machine itself can reach the page."""
-        return self.listen is not None and _is_loopback(self.listen)
+        return self.listen is not None and is_loopback(self.listen)
 
     def read_token(self) -> str | None:
         """Return the token from where it is kept, or null.
@@ -416,16 +314,11 @@ class WebSection(Section):
         if self.token_file is None:
             return self.token
         try:
-            return _is_token(_read_secret("web.token_file", self.token_file))
+            return is_token(_read_secret("web.token_file", self.token_file))
         except ConfigError:
             raise
         except ValueError as error:
             raise ConfigError(f"web.token_file: what {self.token_file} holds {error}") from error
-
-
-def _is_loopback(address: str) -> bool:
-    host, _ = split_address(address)
-    return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
 class LogSection(Section):
@@ -510,9 +403,3 @@ class Config(Section):
         if self.scene.mode == "moving" and not self.zones:
             found.append("zones: there are none, and a moving camera has readings of zones alone")
         return tuple(found)
-
-
-def mask_credentials(text: str) -> str:
-    """Return `text` with `user:password@` and the query of every address in it masked."""
-    text = re.sub(r"(?<=://)\S*@", f"{MASKED}@", text)
-    return re.sub(r"(?<=://)([^\s?]*\?)\S+", rf"\1{MASKED}", text)

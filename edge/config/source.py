@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from edge.config.sections import MASKED, Config, Section, mask_credentials
+from edge.config.sections import Config, Section
+from edge.config.values import MASKED, mask_credentials
 from edge.errors import ConfigError
 
 _MAX_NESTING = 20

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import math
 import platform
-import random
 import signal
 import threading
 import time
@@ -14,10 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge import __version__, health, homeassistant, messages
+from edge import __version__, health, messages
 from edge.board import Board
 from edge.camera import open_camera
 from edge.config import Config, dump, state_directory
+from edge.daemon.announcer import Announcer
 from edge.daemon.desk import Desk
 from edge.daemon.drawing import Drawing
 from edge.daemon.output import Keeper, Output
@@ -34,7 +34,7 @@ from edge.pipeline import CaptureLoop, DepthLoop, Mailbox
 from edge.power import Governor
 from edge.records import CameraStatus, Frame, Message, Reading
 from edge.scene import SceneModel, StillScene, make_scene
-from edge.state import AnnouncedStore, OverlayStore
+from edge.state import OverlayStore
 from edge.topics import Topics, machine_id
 from edge.triggers import Triggers
 
@@ -52,7 +52,6 @@ _TICK_SECONDS = 0.5
 _STATUS_SECONDS = 5.0
 _FIRST_HEALTH_SECONDS = 5.0
 _LOADING_SECONDS = 300.0
-_JITTER_SECONDS = (1.0, 5.0)  # so that many cameras don't announce themselves at once
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 _FIXED = ("id", "name", "camera", "model", "mqtt", "web")  # what is built once; a change of it needs a restart
 
@@ -84,8 +83,6 @@ class Daemon:
         self.restart_wanted = False
         self._health_due = 0.0
         self._status_due = 0.0
-        self._announce_due = 0.0
-        self._resend_wanted = False
         self._hung_up = False
         self._throttled = False
         self._camera_status: CameraStatus = "offline"
@@ -104,12 +101,7 @@ class Daemon:
         self._output = Output(
             config, self.topics, self.board, drawing, self._publish, self._is_connected, on, self._times
         )
-        self._announced_store = AnnouncedStore(state, self.topics.id)
-        # What a broker has of us, as {topic: components}: what Home Assistant was told (the main thread's), and our own
-        # retained topics (the depth thread's); both are replaced, never changed.
-        announced = self._announced_store.load()
-        self._own = {topic: parts for topic, parts in announced.items() if topic.startswith(f"{self.topics.root}/")}
-        self._told = {topic: parts for topic, parts in announced.items() if topic not in self._own}
+        self._announcer = Announcer(config, self.topics, state, self._publish)
 
         mailbox: Mailbox[Frame] = Mailbox()
         consumers = (self.statistics.add, self._output.show, self._keep, *consumers)
@@ -139,12 +131,11 @@ class Daemon:
 
     def _make_publisher(self) -> Publisher:
         section = self._config.mqtt
-        births = [] if section.discovery == "off" else [self._birth_topic]
         return Publisher(
             section,
             self.topics,
             client_id_for(section, self.topics),
-            filters=(*self.topics.filters, *births),
+            filters=(*self.topics.filters, *self._announcer.filters),
             on_message=self._heard,
             on_gap=self._missed,
             stale_seconds=self._config.publish.min_interval,
@@ -178,7 +169,7 @@ class Daemon:
                 self.publisher.start()
                 stack.callback(self.publisher.stop)
                 self._desk.tell_settings()
-                self._take_back()
+                self._announcer.configure(self._config)
             if self.web:
                 self.web.start()
                 stack.callback(self.web.stop)
@@ -220,7 +211,9 @@ class Daemon:
             if now >= self._status_due:
                 notify(f"STATUS={status_text(self._health(), self.board.state())}")
                 self._status_due = now + _STATUS_SECONDS
-            self._look_after_broker(now)
+            if self.publisher and self.publisher.connected and self._announcer.work(now):
+                self.publisher.resend()
+                self._output.begin_anew()
             self.overlay.save(now)
             if self._hung_up:
                 self._hung_up = False
@@ -231,59 +224,16 @@ class Daemon:
             if now >= ends_at:
                 self._stop.set()
 
-    # --- what Home Assistant is told ----------------------------------------------------------------------------------
-
-    @property
-    def _birth_topic(self) -> str:
-        return f"{self._config.mqtt.discovery_prefix}/status"
-
-    def _look_after_broker(self, now: float) -> None:
-        """Announce the camera when that is due; what was announced is kept once a broker has it."""
-        if not self.publisher or not self.publisher.connected:
-            return
-        if self._announce_due == math.inf:
-            self._announced_store.save(self._told | self._own, now)
-        elif now >= self._announce_due:
-            self._announce_due = math.inf
-            self._announce()
-            if self._resend_wanted:
-                self._resend_wanted = False
-                self.publisher.resend()
-                self._output.begin_anew()
-
-    def _announce(self) -> None:
-        found = self._discovery(self._config, self._told)
-        self._told = homeassistant.announced(found)
-        for message in found:
-            self._publish(message, keep=False)
-
-    def _discovery(self, config: Config, before: homeassistant.Announced | None = None) -> list[Message]:
-        calibrated, machine = config.calibration.given, health.machine_name()
-        return homeassistant.discovery(config, self.topics, calibrated=calibrated, machine=machine, before=before)
-
-    def _take_back(self) -> None:
-        """Let the broker forget the retained topics of zones, triggers and options that are no longer there."""
-        wanted = homeassistant.retained_topics(self._config, self.topics)
-        for topic in self._own.keys() - set(wanted):
-            self._publish(homeassistant.taken_back(topic))
-        self._own = {topic: [] for topic in wanted}
-
     def _missed(self, *, connection_is_new: bool) -> None:
         """Have subscribers told anew what they may have missed; in the network thread."""
         if connection_is_new:
-            self._announce_soon()
+            self._announcer.soon()
         self._output.begin_anew()
 
     def _heard(self, topic: str, payload: bytes) -> None:
         """Take a message from the broker; in the network thread."""
-        if topic != self._birth_topic:
+        if not self._announcer.hear(topic, payload):
             self._desk.hear(topic, payload)
-        elif payload == b"online":
-            self._resend_wanted = True
-            self._announce_soon()
-
-    def _announce_soon(self) -> None:
-        self._announce_due = time.monotonic() + random.uniform(*_JITTER_SECONDS)  # noqa: S311 - no secret
 
     # --- what commands do, in the depth thread ------------------------------------------------------------------------
 
@@ -316,10 +266,8 @@ class Daemon:
             logging.getLogger().setLevel(config.log.level.upper())
         self._output.configure(config)
         self._desk.tell_settings()
-        self._take_back()
+        self._announcer.configure(config)
         self._publish_info()
-        if self._discovery(config) != self._discovery(before):
-            self._announce_due = min(self._announce_due, time.monotonic())
 
     def reload(self) -> dict[str, Any]:
         """Read the configuration's file again and go by it; return what of it needs a restart.
