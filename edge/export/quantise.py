@@ -30,6 +30,7 @@ RUNGS = (
     Rung(words="levels 1 and 2 of the encoder in float", parts=_INPUT + _LEVELS[:2]),
     Rung(words="levels 1 to 3 of the encoder in float", parts=_INPUT + _LEVELS[:3]),
     Rung(words="the encoder in float", parts=_INPUT + _LEVELS),
+    Rung(words="the encoder and the decoder's first convolutions in float", parts=(*_INPUT, *_LEVELS, "_rn/")),
 )
 
 
