@@ -45,8 +45,6 @@ from soak_parts import (
     memory_slope,
 )
 
-from edge.config import Config
-
 HEARTBEAT_SECONDS = 2.0
 RECOVERY_SECONDS = 15.0
 STOP_SECONDS = 5.0
@@ -275,11 +273,10 @@ def faults(soak: Soak) -> dict[str, Callable[[], float]]:
         **{"camera-frozen": soak.camera_frozen, "camera-black": soak.camera_black, "camera-half": soak.camera_half},
         **{"camera-garbage": soak.camera_garbage, "camera-size": soak.camera_size, "broker-gone": soak.broker_gone},
         **{"broker-frozen": soak.broker_frozen, "broker-flaps": soak.broker_flaps, "clock": soak.clock_jumps},
+        "memory": soak.memory,
     }
     if soak.is_root:
         every |= {"disk-full": soak.disk_full, "read-only": soak.read_only}
-    if "power" in Config.model_fields and "max_rss" in type(Config().power).model_fields:
-        every["memory"] = soak.memory
     return every
 
 
