@@ -154,8 +154,8 @@ def _row(machine: dict[str, Any], weights: str, rows: "list[Measured]") -> str:
     name = fastest([row for row in first if row.engine != "plain"])
     best = next((row for row in first if row.engine == name), first[0])
     plain = next((f"{row.median_ms:.0f} ms" for row in first if row.engine == "plain"), "-")
-    size = "x".join(map(str, best.size))
+    size, threads = "x".join(map(str, best.size)), "1 thread" if best.threads == 1 else f"{best.threads} threads"
     return (
-        f"| {machine['name']}, {machine['processor']} | {weights} | {size}, {best.threads} threads | {plain} "
+        f"| {machine['name']}, {machine['processor']} | {weights} | {size}, {threads} | {plain} "
         f"| {best.engine} {best.median_ms:.0f} ms | {best.rss_mb:.0f} MB |"
     )

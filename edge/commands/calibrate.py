@@ -130,23 +130,13 @@ def _read_points(path: Path) -> "tuple[PointSection, ...]":
     Raises:
         ConfigError: with every problem of the file, each with its line.
     """
-    from pydantic import ValidationError
-
-    from edge.config import Config
-    from edge.config.source import Source, compose
+    from edge.config import parse_points
 
     try:
-        node = compose(path.read_bytes(), str(path))
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
-    source = Source()
-    values = source.value(node, ("calibration", "points"), node.start_mark.line + 1) if node else ()
-    try:
-        points = Config.model_validate({"calibration": {"points": values}}).calibration.points
-    except ValidationError as error:
-        source.explain(error)
-    if source.problems:
-        raise ConfigError(*(f"{path}:{problem}" for problem in source.in_order()))
+    points = parse_points(data, str(path))
     if not points:
         raise ConfigError(
             f"{path}: holds no point; must be a YAML list of two or more, such as - {{x: 0.5, y: 0.9, metres: 1.2}}"

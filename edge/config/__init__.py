@@ -64,6 +64,7 @@ __all__ = [
     "near_option",
     "options",
     "parse",
+    "parse_points",
     "split_address",
     "state_directory",
     "value_at",
@@ -96,11 +97,27 @@ def parse(data: bytes, name: str) -> Config:
     Raises:
         ConfigError: as `load`.
     """
+    return _parsed(data, name, ())
+
+
+def parse_points(data: bytes, name: str) -> tuple[PointSection, ...]:
+    """Validate the bytes of a YAML list of calibration points; `name` stands in the messages.
+
+    Raises:
+        ConfigError: with every problem found, each with its line.
+    """
+    return _parsed(data, name, ("calibration", "points")).calibration.points
+
+
+def _parsed(data: bytes, name: str, place: tuple[str, ...]) -> Config:
+    """Return the configuration that holds what is in the file at one place, and is otherwise the default."""
     if len(data) > _MAX_BYTES:
         raise ConfigError(f"{name}: must not be larger than {_MAX_BYTES} bytes")
     root = compose(data, name)
     source = Source()
-    values = source.value(root, (), root.start_mark.line + 1) if root else None
+    values = source.value(root, place, root.start_mark.line + 1) if root else None
+    for key in reversed(place):
+        values = None if values is None else {key: values}
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
