@@ -109,11 +109,8 @@ def load_model(section: ModelSection) -> DepthModel:
 def _engine(section: ModelSection, info: WeightsInfo) -> Engine:
     if section.engine != "auto":
         return make_engine(section.engine, section, info)
-    name = chosen(section, info) or "torch"
     try:
-        return make_engine(name, section, info)
+        return make_engine(chosen(section, info) or "torch", section, info)
     except EngineError as error:
-        if name == "torch":
-            raise
-        logger.warning("engine %s, which was the fastest here, can't be used: %s; torch takes its place", name, error)
+        logger.warning("the fastest engine can't be used: %s; torch takes its place", error)
         return make_engine("torch", section, info)

@@ -1,6 +1,7 @@
 """`edge-depth doctor`: what keeps the daemon from working, said in words."""
 
 import getpass
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +12,8 @@ from edge import doctor
 from edge.cli import main
 from edge.doctor import __main__ as checks
 from edge.doctor import ailments, apart
+from edge.engines import folder_of
+from edge.weights import identify
 from tests.broker import Mosquitto, free_port, make_certificates
 from tests.camera_rigs import MjpegServer
 
@@ -35,14 +38,14 @@ def broker_of(folder, port, more=""):
 
 
 def test_a_machine_on_which_all_is_well(mosquitto, photos, tmp_path, capsys):
-    """Every check says what it found, the starter weights are a note, and the exit status is 0."""
+    """Every check says what it found; starter weights and missing engine files are notes; the exit status is 0."""
     text = f"id: test\ncamera: {{source: {photos}}}\nmqtt: {{host: 127.0.0.1, port: {mosquitto.port}}}\n"
     assert 0 == main(["doctor", "--config", str(write(tmp_path, text))])
     lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")}
     assert {"machine", "clock", "configuration", "state", "torch", "weights", "network", "camera", "broker"} <= set(
         lines
     )
-    assert ["weights"] == [name for name, line in lines.items() if not line.startswith("ok ")]
+    assert ["weights", "engines"] == [name for name, line in lines.items() if not line.startswith("ok ")]
     assert "starter-v2 on torch" in lines["network"]
     assert f"127.0.0.1:{mosquitto.port} accepts this client" in lines["broker"]
 
@@ -162,6 +165,19 @@ def test_weights_that_are_not_there_are_told(tmp_path):
     """With the command that fetches them."""
     finding = examined(write(tmp_path, "model: {weights: midas_v21_small_256}\n"), "weights")
     assert ("wrong", "weights missing or damaged") == (finding.state, symptom(finding))
+
+
+def test_engine_files_that_are_missing_or_damaged_are_told(tmp_path):
+    """Missing they are a note, with the command that makes them; a configuration that asks for torch needs none."""
+    finding = examined(write(tmp_path, "model: {weights: starter-v2}\n"), "engines")
+    assert ("note", "no faster engine than torch") == (finding.state, symptom(finding))
+    torch = doctor.examine(write(tmp_path, "model: {weights: starter-v2, engine: torch}\n"))
+    assert "engines" not in [each.name for each in itertools.takewhile(lambda each: each.name != "network", torch)]
+    folder = folder_of(identify("starter-v2")).folder
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{")
+    finding = examined(write(tmp_path, "model: {weights: starter-v2}\n"), "engines")
+    assert ("wrong", "engine files damaged") == (finding.state, symptom(finding))
 
 
 def test_a_full_disk_and_a_read_only_folder_are_told(tmp_path, monkeypatch):

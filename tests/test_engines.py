@@ -41,7 +41,7 @@ def made(tmp_path_factory):
 def files(made, monkeypatch):
     """The engine files, to be read."""
     monkeypatch.setenv("STATE_DIRECTORY", str(made))
-    (folder_of(info()).folder / "choices.json").unlink(missing_ok=True)
+    (made / "fastest-engines.json").unlink(missing_ok=True)
     return folder_of(info())
 
 
@@ -258,8 +258,9 @@ def test_auto_measures_once_and_remembers(files, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr("edge.export.contest._SECONDS", 0.2)
     decided = export.settled(section(), (64, 64), lambda: True)
-    name = chosen(decided, info())
+    name = chosen(section(), info())
     assert name in NAMES
+    assert name == decided.engine
     assert f"engine {name} is the fastest here: onnxruntime-int8 " in caplog.text
     monkeypatch.setattr("edge.export.contest.measured", None)  # a second measurement would fail
     export.settled(section(), (64, 64), lambda: True)
@@ -288,12 +289,46 @@ def test_the_choice_holds_for_the_conditions_that_it_was_made_under(files):
     assert chosen(ModelSection(weights=STARTER.name, threads=2), info()) is None
 
 
+def test_the_choice_holds_for_the_files_that_it_was_made_with(own):
+    """After another export it is measured anew."""
+    remember(section(), info(), "onnxruntime")
+    path = own.folder / "manifest.json"
+    path.write_text(path.read_text().replace(own.record().engines["onnxruntime-int8"].sha256, "0" * 64))
+    assert chosen(section(), info()) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"a": 1}'])
+def test_a_damaged_choice_is_none(files, made, text):
+    """It is measured and written anew."""
+    (made / "fastest-engines.json").write_text(text)
+    assert chosen(section(), info()) is None
+    remember(section(), info(), "onnxruntime")
+    assert "onnxruntime" == chosen(section(), info())
+
+
+def test_a_choice_that_can_not_be_kept_holds_all_the_same(files, monkeypatch, caplog):
+    """A read-only state directory, or one that is another user's: a warning, and the fastest engine for this time."""
+    monkeypatch.setattr("edge.engines.choice._path", lambda: Path("/proc/nobody/may/write"))
+    rows = [measured_row("torch", 9.0, True), measured_row("onnxruntime", 5.0, True)]
+    monkeypatch.setattr("edge.export.contest.measured", lambda *_: rows)
+    assert "onnxruntime" == export.settled(section(), (64, 64), lambda: True).engine
+    assert "/proc/nobody/may/write can't be written: " in caplog.text
+
+
 def test_a_remembered_engine_that_broke_is_replaced_by_torch(own, caplog):
     """It is told why, once, and readings go on."""
     remember(section(), info(), "onnxruntime")
     own.path("onnxruntime").unlink()
     assert "torch" == load_model(section()).engine.name
-    assert "engine onnxruntime, which was the fastest here, can't be used: " in caplog.text
+    assert "the fastest engine can't be used: " in caplog.text
+
+
+def test_auto_with_a_damaged_record_is_torch(own, caplog):
+    """Readings go on, and the log says what mends it."""
+    (own.folder / "manifest.json").write_text("{")
+    assert "torch" == export.settled(section(), (64, 64), lambda: True).engine
+    assert "torch" == load_model(section()).engine.name
+    assert 2 == caplog.text.count("run `edge-depth export --again`")
 
 
 def measured_row(engine, median, accepted):

@@ -20,10 +20,11 @@ from pathlib import Path
 from edge.config import STREAM, Config, load, state_directory
 from edge.doctor.ailments import Finding, diagnosed, found
 from edge.doctor.apart import try_apart
-from edge.errors import ConfigError, WeightsError
+from edge.engines import folder_of
+from edge.errors import ConfigError, EngineError, WeightsError
 from edge.health import machine_name
 from edge.topics import machine_id
-from edge.weights import STARTER
+from edge.weights import STARTER, identify
 from edge.weights import load as load_weights
 
 __all__ = ["Finding", "examine"]
@@ -53,6 +54,7 @@ def examine(path: Path | None) -> Iterator[Finding]:
     except ConfigError:
         return  # told above
     yield _weights(config)
+    yield from _engines(config)
     yield try_apart("network", path)
     if path is None:
         return
@@ -142,6 +144,18 @@ def _weights(config: Config) -> Finding:
         return diagnosed("weights", str(error))
     words = f"{info.name}, {info.path}"
     return found("starter weights", words) if info.name == STARTER.name else Finding("ok", "weights", words)
+
+
+def _engines(config: Config) -> Iterator[Finding]:
+    """Tell where nobody has made the files of the faster engines."""
+    try:
+        files = folder_of(identify(config.model.weights))
+        if config.model.engine == "auto" and files.record() is None:
+            yield found("no faster engine than torch", f"there are no engine files in {files.folder}")
+    except WeightsError:
+        pass  # told before
+    except EngineError as error:
+        yield diagnosed("engines", str(error))
 
 
 def _is_running(unit: str) -> bool:

@@ -152,6 +152,20 @@ AILMENTS = (
         state="note",
     ),
     Ailment(
+        symptom="no faster engine than torch",
+        check="engines",
+        cause="the files of the faster engines were never made for these weights",
+        command="sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth export",
+        state="note",
+    ),
+    Ailment(
+        symptom="engine files damaged",
+        check="engines|network",
+        shows=r"edge-depth export --again",
+        cause="a worn card, or another hand",
+        command="sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth export --again",
+    ),
+    Ailment(
         symptom="weights missing or damaged",
         check="weights|network",
         shows=r"model\.weights|safetensors|is not midas|does not fit",

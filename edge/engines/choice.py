@@ -1,26 +1,66 @@
-"""Which engine was found to be the fastest here."""
+"""Which engine was found to be the fastest here.
 
+It is kept beside the engine files, not among them: those may belong to root, who made them for the service.
+"""
+
+import json
+import logging
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from edge.config import ModelSection
+from edge.config import ModelSection, state_directory
 from edge.engines.base import wanted_threads
 from edge.engines.files import folder_of
 from edge.health import processor
 from edge.weights import WeightsInfo
 
+logger = logging.getLogger(__name__)
+
+_FILE = "fastest-engines.json"
+_MOST = 20  # that are kept; older ones are of versions that are gone
+
 
 def chosen(section: ModelSection, info: WeightsInfo) -> str | None:
-    """Return the engine that was found to be the fastest with these weights under the same conditions, if any was."""
-    return folder_of(info).choice(conditions(section))
+    """Return the engine that was found to be the fastest with these engine files under the same conditions, if any.
+
+    Raises:
+        EngineError: what is known of the engine files is damaged.
+    """
+    return _known().get(_key(section, info))
 
 
 def remember(section: ModelSection, info: WeightsInfo, engine: str) -> None:
-    """Keep the engine that was found to be the fastest with these weights.
+    """Keep the engine that was found to be the fastest; where that can't be written, say so and go on.
 
     Raises:
-        EngineError: it can't be written.
+        EngineError: what is known of the engine files is damaged.
     """
-    folder_of(info).choose(conditions(section), engine)
+    values = _known() | {_key(section, info): engine}
+    path = _path()
+    part = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(dict([*values.items()][-_MOST:]), indent=1))
+        part.replace(path)
+    except OSError as error:
+        logger.warning("engine %s: %s can't be written: %s; engines are measured at every start", engine, path, error)
+
+
+def _path() -> Path:
+    return state_directory() / _FILE
+
+
+def _known() -> dict[str, str]:
+    """Return what was kept; nothing where the file can't be read, since it is then measured and written anew."""
+    try:
+        values = json.loads(_path().read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {key: name for key, name in values.items() if isinstance(name, str)} if isinstance(values, dict) else {}
+
+
+def _key(section: ModelSection, info: WeightsInfo) -> str:
+    return f"{folder_of(info).version()}: {conditions(section)}"
 
 
 def conditions(section: ModelSection) -> str:

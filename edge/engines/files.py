@@ -1,5 +1,6 @@
-"""Engine files: where they lie, what is known of them, and which engine was found to be the fastest."""
+"""Engine files: where they lie, and what is known of them."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +14,6 @@ from edge.weights import WeightsInfo, file_sha256
 REVISION = 1  # of how engine files are made: files of another one are not used
 FILES = {"torchscript": "network.torchscript", "onnxruntime": "float32.onnx", "onnxruntime-int8": "int8.onnx"}
 _MANIFEST = "manifest.json"
-_CHOICES = "choices.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,18 +88,11 @@ class EngineFiles:
             raise EngineError(f"{path}: is missing or damaged; run `edge-depth export --again`")
         return path
 
-    def choice(self, key: str) -> str | None:
-        """Return the engine that was found to be the fastest under that key, if any was."""
-        engine = (_read(self.folder / _CHOICES) or {}).get(key)
-        return engine if isinstance(engine, str) else None
-
-    def choose(self, key: str, engine: str) -> None:
-        """Remember the fastest engine under that key."""
-        path = self.folder / _CHOICES
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps((_read(path) or {}) | {key: engine}, indent=1))
-        part.replace(path)
+    def version(self) -> str:
+        """Return what tells these files from those of another export, and of other weights."""
+        record = self.record()
+        made = [engine.sha256 for engine in record.engines.values()] if record else []
+        return f"{self.folder.name} {hashlib.sha256(' '.join(made).encode()).hexdigest()[:12]}"
 
 
 def folder_of(info: WeightsInfo) -> EngineFiles:

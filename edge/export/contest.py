@@ -36,14 +36,17 @@ def settled(section: ModelSection, size: tuple[int, int], wanted: Callable[[], b
 
     Raises:
         WeightsError: the weights can't be used.
-        EngineError: what is known of engine files is damaged, or the choice can't be written.
     """
     if section.engine != "auto":
         return section
     info = identify(section.weights)
-    if chosen(section, info):
-        return section
-    record = folder_of(info).record()
+    try:
+        if chosen(section, info):
+            return section
+        record = folder_of(info).record()
+    except EngineError as error:
+        logger.warning("no engine can be measured: %s; torch takes their place", error)
+        return section.model_copy(update={"engine": "torch"})
     names = [name for name in NAMES if name == "torch" or (record and name in record.engines)]
     if names == ["torch"]:
         logger.info("engine torch: there are no others for these weights yet; `edge-depth export` makes faster ones")
@@ -56,7 +59,7 @@ def settled(section: ModelSection, size: tuple[int, int], wanted: Callable[[], b
     name = fastest(found)
     remember(section, info, name)
     logger.info("engine %s is the fastest here: %s", name, "; ".join(map(_words, found)))
-    return section
+    return section.model_copy(update={"engine": name})
 
 
 def fastest(found: Iterable[Measured]) -> str:
