@@ -1,6 +1,7 @@
 """`edge-depth doctor`: what keeps the daemon from working, said in words."""
 
 import getpass
+import hashlib
 import itertools
 import re
 import shutil
@@ -12,7 +13,7 @@ from edge import doctor
 from edge.cli import main
 from edge.doctor import __main__ as checks
 from edge.doctor import ailments, apart
-from edge.engines import folder_of
+from edge.engines import EngineFile, Record, folder_of
 from edge.weights import identify
 from tests.broker import Mosquitto, free_port, make_certificates
 from tests.camera_rigs import MjpegServer
@@ -173,11 +174,17 @@ def test_engine_files_that_are_missing_or_damaged_are_told(tmp_path):
     assert ("note", "no faster engine than torch") == (finding.state, symptom(finding))
     torch = doctor.examine(write(tmp_path, "model: {weights: starter-v2, engine: torch}\n"))
     assert "engines" not in [each.name for each in itertools.takewhile(lambda each: each.name != "network", torch)]
-    folder = folder_of(identify("starter-v2")).folder
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text("{")
+    files = folder_of(identify("starter-v2"))
+    files.folder.mkdir(parents=True)
+    (files.folder / "network.torchscript").write_bytes(b"whole")
+    whole = EngineFile(sha256=hashlib.sha256(b"whole").hexdigest(), delta1=1.0, residual=0.0, accepted=True)
+    files.write(Record(made_by="a test", calibration="photographs", engines={"torchscript": whole}))
     finding = examined(write(tmp_path, "model: {weights: starter-v2}\n"), "engines")
-    assert ("wrong", "engine files damaged") == (finding.state, symptom(finding))
+    assert ("ok", f"torchscript in {files.folder}") == (finding.state, finding.words)
+    for name in ("network.torchscript", "manifest.json"):
+        (files.folder / name).write_text("{")
+        finding = examined(write(tmp_path, "model: {weights: starter-v2}\n"), "engines")
+        assert ("wrong", "engine files damaged") == (finding.state, symptom(finding))
 
 
 def test_a_full_disk_and_a_read_only_folder_are_told(tmp_path, monkeypatch):

@@ -147,10 +147,15 @@ def _weights(config: Config) -> Finding:
 
 
 def _engines(config: Config) -> Iterator[Finding]:
-    """Tell where nobody has made the files of the faster engines."""
+    """Look at the files of the faster engines; tell where nobody has made them."""
     try:
         files = folder_of(identify(config.model.weights))
-        if config.model.engine == "auto" and files.record() is None:
+        record = files.record()
+        for name in record.engines if record else ():
+            files.path(name, refused=True)
+        if record:
+            yield Finding("ok", "engines", f"{', '.join(record.engines)} in {files.folder}")
+        elif config.model.engine == "auto":
             yield found("no faster engine than torch", f"there are no engine files in {files.folder}")
     except WeightsError:
         pass  # told before
