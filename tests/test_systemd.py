@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parents[1] / "systemd" / "edge-depth.service"
+ROOT = Path(__file__).parents[1]
+UNIT = ROOT / "systemd" / "edge-depth.service"
 DROP_INS = sorted(
     set((UNIT.parent / "examples").glob("*.conf")) - {UNIT.parent / "examples" / "hardware-watchdog.conf"}
 )
@@ -69,6 +70,12 @@ def test_every_instance_has_files_of_its_own(service):
         service["CacheDirectory"],
         service["Environment"],
     )
+
+
+def test_services_on_the_same_cores_do_not_wait_for_each_other_in_circles():
+    """Unit and container keep torch's threads from counting while another's should work."""
+    for name in ("systemd/edge-depth.service", "scripts/Containerfile"):
+        assert "GOMP_SPINCOUNT=1000\n" in (ROOT / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", DROP_INS, ids=lambda path: path.stem)

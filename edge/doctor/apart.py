@@ -21,7 +21,7 @@ def try_apart(check: str, config: Path | None) -> Finding:
     try:
         done = subprocess.run(  # noqa: S603 - our own program
             command,
-            env=os.environ | {"PYTHONPATH": package},
+            env={"GOMP_SPINCOUNT": "1000"} | os.environ | {"PYTHONPATH": package},  # beside the service, as it does
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
