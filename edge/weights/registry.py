@@ -51,11 +51,11 @@ OFFICIAL = WeightsFacts(
 )
 STARTER = WeightsFacts(
     name="starter-v2",
-    sha256="bef6d7996c74b6ecccfb38bd7f54404be394c1ac578474b71746f7d302658ec1",
+    sha256="0d4d8a4744e83bc1568b6d5b98ba16b7218c38628963295f9a94e85f1244fb76",
     architecture=Architecture(encoder="tf_efficientnet_lite0", features=48, expand=False),
     licence="MIT",
     source="comes with edge-depth",
-    note="starter weights: a small network trained for an hour on rendered rooms and streets; large shapes are right, "
+    note="starter weights: a small network trained for two hours on rendered rooms and streets; large shapes are right, "
     "small things are blurred",
 )
 REGISTRY = (OFFICIAL, STARTER)
