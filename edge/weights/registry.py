@@ -55,8 +55,8 @@ STARTER = WeightsFacts(
     architecture=Architecture(encoder="tf_efficientnet_lite0", features=48, expand=False),
     licence="MIT",
     source="comes with edge-depth",
-    note="starter weights: a small network trained for two hours on rendered rooms and streets; large shapes are right, "
-    "small things are blurred",
+    note="starter weights: a small network trained for two hours on rendered rooms and streets; large shapes are "
+    "right, small things are blurred",
 )
 REGISTRY = (OFFICIAL, STARTER)
 
