@@ -110,7 +110,9 @@ def _engine(section: ModelSection, info: WeightsInfo) -> Engine:
     if section.engine != "auto":
         return make_engine(section.engine, section, info)
     try:
-        return make_engine(chosen(section, info) or "torch", section, info)
+        name = chosen(section, info) or "torch"
+        if name != "torch":
+            return make_engine(name, section, info)
     except EngineError as error:
         logger.warning("the fastest engine can't be used: %s; torch takes its place", error)
-        return make_engine("torch", section, info)
+    return make_engine("torch", section, info)

@@ -108,7 +108,7 @@ class _JsonStore(Generic[T]):
         Raises:
             ValueError: it is damaged, or of another version.
         """
-        document = _parse(data)
+        document = parse_object(data)
         _check_schema(document.get("schema"), SCHEMA)
         values = document.get(self._kind)
         if not isinstance(values, dict) or not all(self._fits(value) for value in values.values()):
@@ -214,7 +214,7 @@ class _File:
         self.hold(now)
         problem = None
         try:
-            _replace(self._path, encode())
+            replace_file(self._path, encode())
         except OSError as error:
             problem = error.strerror or str(error)
         except ValueError as error:
@@ -231,10 +231,13 @@ class _File:
             logger.info("%s: written again", self._path)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Replace a file so that whatever happens, a power cut included, either the old or the new one is there, whole.
 
     What was learned shows a room: the file is its owner's alone.
+
+    Raises:
+        OSError: it can't be written.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.new")  # one name, so that a killed daemon leaves one such file at most
@@ -288,7 +291,7 @@ def _decode(data: bytes) -> dict[str, Value]:
     plain = metadata.get("plain", "")
     if metadata.get("sha256") != _digest(arrays, plain):
         raise ValueError("is damaged (its checksum is wrong)")
-    return arrays | _parse(plain)
+    return arrays | parse_object(plain)
 
 
 def _check(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -313,7 +316,7 @@ def _check_schema(found: object, known: object) -> None:
         raise ValueError(f"has schema {found}, and this version of edge-depth reads {known}")
 
 
-def _parse(text: bytes | str) -> dict[str, Any]:
+def parse_object(text: bytes | str) -> dict[str, Any]:
     """Return a JSON object.
 
     Raises:

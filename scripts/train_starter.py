@@ -11,10 +11,9 @@ they are rendered, so both may run at once. Every 25th scene is held out, and th
 on those are exported.
 
 A longer run goes on from the same checkpoint with more `--minutes`; delete --run to begin anew. The first part of a run
-sees small pictures (SMALL_SHARE). 81 minutes of a busy machine with two cores, 1882 steps on
-1535 scenes, took the mean of four sources of photographs with measured depth (`scripts/evaluate.py`) from 0.595 to
-0.671; 55 more, 6840 steps in all on 4797 scenes, to 0.758. On rendered scenes it still rose at the end: more scenes and
-more hours will help.
+sees small pictures (SMALL_SHARE). 81 minutes of a busy machine with two cores, 1882 steps on 1535 scenes, took the mean
+of four sources of photographs with measured depth (`scripts/evaluate.py`) from 0.595 to 0.671; 55 more, 6840 steps in
+all on 4797 scenes, to 0.758. On rendered scenes it still rose at the end: more scenes and more hours will help.
 
 The loss is that of Ranftl et al., arXiv 1907.01341, section 5: absolute error of inverse depth after each side is freed
 of its shift and scale (untrimmed: rendered depth has no errors), and multi-scale gradient matching; with it goes the

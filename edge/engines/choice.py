@@ -12,6 +12,7 @@ from edge.config import ModelSection, state_directory
 from edge.engines.base import wanted_threads
 from edge.engines.files import folder_of
 from edge.health import processor
+from edge.state import parse_object, replace_file
 from edge.weights import WeightsInfo
 
 logger = logging.getLogger(__name__)
@@ -37,11 +38,8 @@ def remember(section: ModelSection, info: WeightsInfo, engine: str) -> None:
     """
     values = _known() | {_key(section, info): engine}
     path = _path()
-    part = path.with_suffix(".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(dict([*values.items()][-_MOST:]), indent=1))
-        part.replace(path)
+        replace_file(path, json.dumps(dict([*values.items()][-_MOST:]), indent=1).encode())
     except OSError as error:
         logger.warning("engine %s: %s can't be written: %s; engines are measured at every start", engine, path, error)
 
@@ -53,10 +51,10 @@ def _path() -> Path:
 def _known() -> dict[str, str]:
     """Return what was kept; nothing where the file can't be read, since it is then measured and written anew."""
     try:
-        values = json.loads(_path().read_bytes())
-    except (OSError, ValueError, RecursionError):
+        values = parse_object(_path().read_bytes())
+    except (OSError, ValueError):
         return {}
-    return {key: name for key, name in values.items() if isinstance(name, str)} if isinstance(values, dict) else {}
+    return {key: name for key, name in values.items() if isinstance(name, str)}
 
 
 def _key(section: ModelSection, info: WeightsInfo) -> str:
