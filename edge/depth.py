@@ -85,6 +85,7 @@ class DepthModel:
                 inference_seconds=time.monotonic() - prepared,
                 weights=self.weights.name,
                 preprocess_seconds=prepared - started,
+                picture=x,
             )
         except ValueError as error:
             raise EngineError(f"engine {self.engine.name} with {self.weights.name}: {error}") from error

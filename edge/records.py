@@ -78,10 +78,11 @@ class DepthMap:
 
     `inverse_depth` is float32 (h, w) at network size: relative inverse depth, larger = nearer, with a scale and a shift
     that are unknown and change from frame to frame. `weights` names the weights that said it. The network took
-    `inference_seconds`, and what brings a frame into its form `preprocess_seconds`.
+    `inference_seconds`, and what brings a frame into its form `preprocess_seconds`. `picture`, float32 (h, w, 3) in
+    0..255, is the frame as the network saw it; null where none looked.
 
     Raises:
-        TypeError, ValueError: `inverse_depth` has another dtype or shape, or holds a value that is not finite.
+        TypeError, ValueError: an array has another dtype or shape, or holds a value that is not finite.
     """
 
     frame: Frame
@@ -89,9 +90,12 @@ class DepthMap:
     inference_seconds: float
     weights: str
     preprocess_seconds: float = 0.0
+    picture: Floats | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inverse_depth", _own(self.inverse_depth, "DepthMap.inverse_depth", np.float32, 2))
+        if self.picture is not None:
+            object.__setattr__(self, "picture", _own(self.picture, "DepthMap.picture", np.float32, 3))
         if not np.isfinite(self.inverse_depth).all():
             raise ValueError("DepthMap.inverse_depth holds values that are not finite")
 

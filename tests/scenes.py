@@ -44,8 +44,11 @@ class Camera:
     def __post_init__(self):
         self.random = np.random.default_rng(self.seed)
 
-    def shoot(self, depth, line=None, pixels=None) -> DepthMap:
-        """Return the next frame's depth map; `line` is its scale and shift, else random ones; `pixels` its picture."""
+    def shoot(self, depth, line=None, pixels=None, picture=None) -> DepthMap:
+        """Return the next frame's depth map; `line` is its scale and shift, else random ones.
+
+        `pixels` is the camera's picture, `picture`, float (h, w, 3), what the network saw of it; without, depth alone.
+        """
         self.time += 1 / self.fps
         self.sequence += 1
         if line is None:
@@ -60,4 +63,5 @@ class Camera:
             pixels=PIXELS[: depth.shape[0], : depth.shape[1]] if pixels is None else pixels,
         )
         values = (line[0] * noisy + line[1]).astype(np.float32)
-        return DepthMap(frame=frame, inverse_depth=values, inference_seconds=0.05, weights="made")
+        seen = None if picture is None else np.clip(picture, 0, 255).astype(np.float32)
+        return DepthMap(frame=frame, inverse_depth=values, inference_seconds=0.05, weights="made", picture=seen)

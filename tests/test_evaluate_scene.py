@@ -141,7 +141,7 @@ def test_a_made_figure_is_seen_where_it_stands_and_hidden_by_furniture():
 @pytest.fixture(scope="module")
 def fills():
     sequence = made("fill 40 %", *MADE["fill 40 %"])
-    return evaluate_scene.evaluate(sequence, "truth", evaluate_scene.true_maps(sequence))
+    return evaluate_scene.evaluate(sequence, "truth", evaluate_scene.true_maps(sequence)).row()
 
 
 def test_the_scene_holds_its_figures_when_somebody_fills_the_picture(fills):
@@ -183,7 +183,7 @@ def test_noisy_frames_do_not_move_the_metres():
 def test_the_rendered_sequence_is_read_within_its_figures():
     """On the rendered room, by its truth, distances are within 3 % (median) and 8 %, the trigger in time."""
     sequence = read_sequence(SEQUENCE)
-    row = evaluate_scene.evaluate(sequence, "truth", evaluate_scene.true_maps(sequence))
+    row = evaluate_scene.evaluate(sequence, "truth", evaluate_scene.true_maps(sequence)).row()
     assert row["distance"]["frames"] >= 20
     assert row["distance"]["median"] <= 0.03
     assert row["distance"]["p95"] <= 0.08
@@ -213,19 +213,24 @@ def test_a_folder_that_lacks_something_is_told(tmp_path):
         read_sequence(folder)
 
 
-def test_the_script_reads_a_folder_through_truth_and_network(tmp_path, monkeypatch, capsys):
-    """Two rows, the second named after the weights, as JSON; a few of the pictures are enough."""
+def test_the_script_reads_folders_through_truth_and_network(tmp_path, monkeypatch, capsys):
+    """Three rows a folder, as JSON, and three of all together; a few of the pictures are enough."""
     folder = copy_of_the_sequence(tmp_path)
     for path in (folder / "pictures").iterdir():
         if 14 < int(path.stem) < 27 or int(path.stem) > 30:
             path.unlink()
-    arguments = ["evaluate_scene.py", "--folder", str(folder), "--weights", "starter-v2", "--json"]
+    arguments = ["evaluate_scene.py", "--folder", str(folder), str(folder), "--weights", "starter-v2", "--json"]
     monkeypatch.setattr(sys, "argv", arguments)
     assert 0 == evaluate_scene.main()
     rows = json.loads(capsys.readouterr().out)["sequences"]
-    assert ["truth", "starter-v2"] == [row["through"] for row in rows]
-    assert [4, 4] == [row["distance"]["frames"] for row in rows]
+    assert 3 * ["truth", "starter-v2", "by depth alone"] == [row["through"] for row in rows]
+    assert 6 * ["sequence"] + 3 * ["all 2"] == [row["sequence"] for row in rows]
+    assert 6 * [4] + 3 * [8] == [row["distance"]["frames"] for row in rows]
     assert rows[0]["distance"]["median"] <= 0.05
+    for row, together in zip(rows[:3], rows[6:], strict=True):
+        assert 2 * row["trigger"]["due"] == together["trigger"]["due"]
+        assert row["distance"]["median"] == pytest.approx(together["distance"]["median"], rel=0.3)
+        assert row["jitter"] == pytest.approx(together["jitter"])
 
 
 def test_the_table_names_what_is_wanted(fills, capsys):

@@ -23,7 +23,7 @@ class Sequence:
     """A camera that stands still, with the truth.
 
     `room` and the items of `figures` are float32 (h, w): metres along the optical axis; figures are 0 where none is
-    seen, null where none is in the picture at all. `pictures` is empty where there are none.
+    seen, null where none is in the picture at all. `pictures` are uint8 (H, W, 3) RGB.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Sequence:
     points: tuple[PointSection, ...]
     room: Floats
     figures: tuple[Floats | None, ...]
-    pictures: tuple[Bytes, ...] = ()
+    pictures: tuple[Bytes, ...]
 
     def depth(self, number: int) -> Floats:
         """Return what is to be seen in one frame, float32 (h, w): metres along the axis."""
@@ -47,6 +47,7 @@ _LENS = Lens(fov_deg=66.0, aspect=_SIZE[1] / _SIZE[0])
 _EYE = (0.0, 0.0, 1.6)
 _TILT = math.radians(8)
 _FPS = 5.0
+_SHIRT = np.array((200, 30, 60), np.uint8)
 _FURNITURE = (
     ((-1.15, 1.3, 0.0), (-0.62, 1.7, 1.15)),
     ((0.75, 2.2, 0.0), (1.5, 2.7, 0.95)),
@@ -98,10 +99,14 @@ def _figure(rays: Doubles, x: float, y: float) -> Doubles:
 def made(name: str, seconds: float, walks: tuple[Keys, ...] = ()) -> Sequence:
     """Return a made sequence, 5 frames a second, in which figures walk from key to key.
 
-    A figure is there from its first key to its last. `MADE` holds some by name: `made(name, *MADE[name])`.
+    A figure is there from its first key to its last. `MADE` holds some by name: `made(name, *MADE[name])`. The pictures
+    show walls of many colours, and figures in one.
     """
     rays = _directions()
     room = _room(rays)
+    figures = tuple(_figures(rays, room, walks, number / _FPS) for number in range(round(seconds * _FPS)))
+    walls = np.random.default_rng(0).integers(40, 160, (room.shape[0] // 8, room.shape[1] // 8, 3), np.uint8)
+    walls = walls.repeat(8, 0).repeat(8, 1)
     return Sequence(
         name=name,
         fps=_FPS,
@@ -109,7 +114,8 @@ def made(name: str, seconds: float, walks: tuple[Keys, ...] = ()) -> Sequence:
         learn_seconds=6.0,
         points=tuple(_measured(x, y, room) for x, y in _PLACES),
         room=room,
-        figures=tuple(_figures(rays, room, walks, number / _FPS) for number in range(round(seconds * _FPS))),
+        figures=figures,
+        pictures=tuple(walls if seen is None else np.where(seen[..., None] > 0, _SHIRT, walls) for seen in figures),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from edge.config import SceneSection
 from edge.records import Floats, Mask
 from edge.scene.alignment import GOOD_RESIDUAL, MAD, SIGMA_FLOOR, Alignment, Doubles, align, gauge
+from edge.scene.appearance import Appearance
 
 LEARN_FRAMES = (8, 60)  # fewest to learn from; most to keep in memory
 _LEAST_QUALITY = 0.3  # of a frame that is learned from
@@ -91,7 +92,8 @@ class Background:
         self._candidate = reference.median.copy()
         self._anchor_seconds = 0.0
         self._unfollowed_seconds = self._rested_seconds = 0.0
-        self._followed: tuple[Doubles, Mask] | None = None
+        self._followed: tuple[Doubles, Mask, Floats | None] | None = None
+        self._appearance = Appearance()
 
     @property
     def sigma(self) -> Doubles:
@@ -107,8 +109,22 @@ class Background:
         enough = np.count_nonzero(self._unchanged) >= 0.1 * self._unchanged.size
         return align(depth, self._median, self._unchanged if enough else self._counted)
 
-    def stands_out(self, q: Doubles) -> Mask:
-        """Return where q, float64 (h, w), is nearer than the background by more than noise and the smallest step."""
+    def stands_out(self, q: Doubles, picture: Floats | None) -> Mask:
+        """Return where q, float64 (h, w), is nearer than the background by more than noise and the smallest step.
+
+        Where the picture, float32 (h, w, 3), is as it was, nothing is; by what q says of such places it is mended, in
+        place, for those around them.
+        """
+        near = self._is_nearer(q)
+        if picture is None:
+            return near
+        changed = self._appearance.changed(picture, near)
+        if changed.all():
+            return near
+        q -= self._appearance.moved(q - self._median, changed)
+        return self._is_nearer(q) & changed
+
+    def _is_nearer(self, q: Doubles) -> Mask:
         return (q - self._median > self._step) & self._counted
 
     def rest(self, seconds: float) -> None:
@@ -122,22 +138,24 @@ class Background:
             self._unfollowed_seconds += seconds
             self._take_over(*self._followed)
 
-    def follow(self, q: Doubles, foreground: Mask, seconds: float) -> None:
+    def follow(self, q: Doubles, foreground: Mask, picture: Floats | None, seconds: float) -> None:
         """Take over a frame, `seconds` after the one before: follow the background, absorb what has stayed.
 
         Neither the foreground and its blurred edges nor what lies farther than before (an opened door) is followed.
         """
-        self._followed = q, foreground
+        self._followed = q, foreground, picture
         self._unfollowed_seconds += min(seconds, _LONGEST_STEP_SECONDS)
-        self._take_over(q, foreground)
+        self._take_over(*self._followed)
 
-    def _take_over(self, q: Doubles, foreground: Mask) -> None:
+    def _take_over(self, q: Doubles, foreground: Mask, picture: Floats | None) -> None:
         near = cv2.dilate(foreground.view(np.uint8), np.ones((7, 7), np.uint8)) > 0
         self._unchanged = ~near & self._counted
         seconds = self._unfollowed_seconds
         if seconds < _FOLLOW_SECONDS:
             return
         self._unfollowed_seconds = 0.0
+        if picture is not None:
+            self._appearance.follow(picture, near, seconds, self._section.adapt_seconds)
         error = q - self._median
         changed = near | (np.abs(error) > self._step)
         rate = min(1.0, seconds / self._section.adapt_seconds)

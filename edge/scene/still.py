@@ -237,7 +237,7 @@ class StillScene:
         q = depth.inverse_depth.astype(np.float64)
         q -= fit.shift
         q /= fit.scale
-        near = background.stands_out(q)
+        near = background.stands_out(q, depth.picture)
         if np.count_nonzero(near) > _MOST_FOREGROUND * near.size:
             return self._disturbed(depth, fit, background, visible=visible)
         self._steady = None
@@ -246,7 +246,7 @@ class StillScene:
         foreground = _covered(blobs, q)
         scene = self._scene(depth, fit, background, q, blobs, foreground)
         self._seen = scene, fit, blobs
-        background.follow(q, foreground, now - (now if self._last_at is None else self._last_at))
+        background.follow(q, foreground, depth.picture, now - (now if self._last_at is None else self._last_at))
         return scene
 
     def _scene(
