@@ -120,6 +120,8 @@ def points(metres: Floats, view: View) -> list[dict[str, float]]:
         raise RuntimeError("no place of this view is even enough to be measured")
     inverse = 1 / metres[rows, columns]
     low, high = np.percentile(inverse, (3, 97))
+    if high < 1.5 * low:
+        raise RuntimeError("what could be measured of this view is all equally far")
     found = []
     for wanted in (high, (low + high) / 2, low):
         chosen = int(np.argmin(np.abs(inverse - wanted)))

@@ -224,7 +224,7 @@ def test_the_script_reads_folders_through_truth_and_network(tmp_path, monkeypatc
     assert 0 == evaluate_scene.main()
     rows = json.loads(capsys.readouterr().out)["sequences"]
     assert 3 * ["truth", "starter-v2", "by depth alone"] == [row["through"] for row in rows]
-    assert 6 * ["sequence"] + 3 * ["all 2"] == [row["sequence"] for row in rows]
+    assert 6 * ["mine"] + 3 * ["all 2"] == [row["sequence"] for row in rows]
     assert 6 * [4] + 3 * [8] == [row["distance"]["frames"] for row in rows]
     assert rows[0]["distance"]["median"] <= 0.05
     for row, together in zip(rows[:3], rows[6:], strict=True):

@@ -2,18 +2,15 @@
 
 The network judges a picture as a whole: somebody who comes in moves its depth of walls that are as they were. A change
 of the picture alone means little (light, a shadow, a leaf), so this never says that something is there; it only takes
-back what depth says of places that look as ever, and what moved there is taken off the places beside them too. Where
-the picture can't tell, since the light jumped or the place was never seen empty, depth alone decides.
+back what depth says of places that look as ever. Where the picture can't tell, since the light jumped or the place was
+never seen empty, depth alone decides.
 """
-
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from edge.records import Floats, Mask
-from edge.scene.alignment import MAD, Doubles
+from edge.scene.alignment import MAD
 
 _CELL = 4  # network pixels: noise and compression average out, an arm still fills some
 _LEAST_STEP = 6.0  # grey levels of 255, in the light that the background was learned in
@@ -22,8 +19,6 @@ _MOST_NOISE = 4.0  # grey levels; more than that is no noise but another light
 _JUMP_SECONDS = 2.0  # of another light, until the view is learned anew in it
 _BLACK = 1.0  # grey level that is added to all: the ratio of two that are nearly black says little
 _FEWEST = 0.2  # of the cells: fewer say nothing of gain and noise
-_REACH = 0.15  # of the frame's width: the network's changes of mind are that wide (standard deviation)
-_LEAST_SHARE = 0.02  # of the places within reach: what fewer of them say counts for less
 _FORGET_SECONDS = 600.0  # of a cell that looks otherwise with nothing in front of it: a lamp, a chair that was moved
 
 
@@ -53,24 +48,6 @@ class Appearance:
         differs = cv2.morphologyEx(compared[1].view(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
         differs = cv2.morphologyEx(differs, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
         return np.asarray(cv2.resize(differs, near.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0)
-
-    @staticmethod
-    def moved(error: Doubles, changed: Mask) -> Floats:
-        """Return by how much the network moved each place, float32 (h, w), from places that have not moved.
-
-        `error` is by how much what is read differs from the background, float64 (h, w); it is taken where nothing has
-        `changed`, bool (h, w), and spread from there: a mean with the weights of a normal distribution.
-        """
-        cells = _size(error)
-        unchanged = cv2.resize(1 - changed.astype(np.float32), cells, interpolation=cv2.INTER_AREA)
-        unchanged = cv2.erode((unchanged == 1).astype(np.float32), np.ones((3, 3), np.uint8))
-        found = unchanged * cv2.resize(error.astype(np.float32), cells, interpolation=cv2.INTER_AREA)
-        total, share = (
-            cv2.GaussianBlur(each, (0, 0), _REACH * cells[0], borderType=cv2.BORDER_REFLECT)
-            for each in (found, unchanged)
-        )
-        spread = total / (share + np.float32(_LEAST_SHARE))
-        return np.asarray(cv2.resize(spread, error.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
     def follow(self, picture: Floats, near: Mask, seconds: float, adapt_seconds: float) -> None:
         """Take over the cells with nothing near in them, `seconds` after the last time."""
@@ -114,13 +91,10 @@ class Appearance:
         return seen, (error > np.maximum(_LEAST_STEP, _NOISE_FACTOR * noise)).any(axis=-1) | ~known
 
 
-def _size(pixels: npt.NDArray[Any]) -> tuple[int, int]:
-    """Return the width and height of a map, (h, w, …), in cells."""
-    return max(1, pixels.shape[1] // _CELL), max(1, pixels.shape[0] // _CELL)
-
-
 def _cells(picture: Floats) -> Floats:
-    return np.asarray(cv2.resize(picture, _size(picture), interpolation=cv2.INTER_AREA) + np.float32(_BLACK))
+    height, width = picture.shape[:2]
+    size = max(1, width // _CELL), max(1, height // _CELL)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA) + np.float32(_BLACK))
 
 
 def _touched(near: Mask, cells: Floats) -> Mask:

@@ -112,20 +112,12 @@ class Background:
     def stands_out(self, q: Doubles, picture: Floats | None) -> Mask:
         """Return where q, float64 (h, w), is nearer than the background by more than noise and the smallest step.
 
-        Where the picture, float32 (h, w, 3), is as it was, nothing is; by what q says of such places it is mended, in
-        place, for those around them.
+        Where the picture, float32 (h, w, 3), is as it was, nothing is, whatever q says.
         """
-        near = self._is_nearer(q)
-        if picture is None:
-            return near
-        changed = self._appearance.changed(picture, near)
-        if changed.all():
-            return near
-        q -= self._appearance.moved(q - self._median, changed)
-        return self._is_nearer(q) & changed
-
-    def _is_nearer(self, q: Doubles) -> Mask:
-        return (q - self._median > self._step) & self._counted
+        near = (q - self._median > self._step) & self._counted
+        if picture is not None and near.any():
+            near &= self._appearance.changed(picture, near)
+        return near
 
     def rest(self, seconds: float) -> None:
         """Count the `seconds` since the frame before: the next one shows what that did, and need not be seen."""
