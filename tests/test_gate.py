@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge.commands import thirds
 from edge.commands.demo import Clip
 from edge.config import CalibrationSection, GateSection, ModelSection, PowerSection, SceneSection, TriggerSection
-from edge.depth import load_model
+from edge.depth import load_model, network_pixels
 from edge.gate import ChangeGate
 from edge.health import StageTimes
 from edge.pipeline import DepthLoop, Mailbox
@@ -125,6 +125,8 @@ TRIGGERS = (
     TriggerSection(name="relative", measure="nearness", near=0.9),
 )
 
+LAMP_ON, LAMP_AFTER = 23.5, 2.5  # seconds of the clip: the lamp is switched on, and the next round is as without it
+
 
 @pytest.fixture(scope="module")
 def clip():
@@ -149,8 +151,8 @@ class Known:
 
     def estimate(self, seen):
         self.asked += 1
-        depth = self.shown[seen.sequence % len(self.shown)][1]
-        return DepthMap(frame=seen, inverse_depth=depth, inference_seconds=0.01, weights="known")
+        depth, picture = self.shown[seen.sequence % len(self.shown)][1], network_pixels(seen.pixels)
+        return DepthMap(frame=seen, inverse_depth=depth, inference_seconds=0.01, weights="known", picture=picture)
 
 
 def read(clip, **keys):
@@ -179,28 +181,31 @@ def read(clip, **keys):
 
 
 def test_readings_of_a_clip_with_figures_are_those_that_every_frame_would_give(clip):
-    """In every frame the same triggers are on, and in 49 of 50 the same zones are occupied and somebody seen or not.
+    """While the light stays, the same triggers are on, the same zones occupied, and somebody seen or not.
 
-    Nearness differs by 0.02, the deadband, in 1 frame of 20 at most, and nowhere by more than 0.3: where the
-    background was looked at less often, the alignment of a frame may settle elsewhere.
+    Nearness differs by 0.02, the deadband, in 1 frame of 25 at most, and nowhere by more than 0.15: where the
+    background was looked at less often, the alignment of a frame may settle elsewhere. While the clip's lamp is on, and
+    until the background is known again in the light without, it is learned from other frames: there 1 trigger in 50
+    frames may switch elsewhere.
     """
     (every, asked), (gated, asked_less) = read(clip, max_skip_seconds=0.0), read(clip)
     assert len(every) == asked
     assert asked - asked_less > 30
     assert sum(reading.depth_age_seconds > 0 for reading in gated) == asked - asked_less
     pairs = list(zip(every, gated, strict=True))
-    assert all([t.on for t in before.triggers] == [t.on for t in after.triggers] for before, after in pairs)
-    differ = [
-        [z.occupied for z in before.scene.zones] != [z.occupied for z in after.scene.zones]
-        or (before.scene.nearest is None) != (after.scene.nearest is None)
-        for before, after in pairs
-    ]
-    assert sum(differ) <= len(pairs) / 50
-    both = [(b.scene.nearest, a.scene.nearest) for b, a in pairs if b.scene.nearest and a.scene.nearest]
+    steady = [(b, a) for b, a in pairs if LAMP_AFTER < b.scene.depth.frame.captured_at % 30 < LAMP_ON]
+    assert len(steady) > 200
+    for before, after in steady:
+        assert [t.on for t in before.triggers] == [t.on for t in after.triggers]
+        assert [z.occupied for z in before.scene.zones] == [z.occupied for z in after.scene.zones]
+        assert (before.scene.nearest is None) == (after.scene.nearest is None)
+    both = [(b.scene.nearest, a.scene.nearest) for b, a in steady if b.scene.nearest]
     differences = np.abs([before.nearness - after.nearness for before, after in both])
-    assert differences.size > 100
-    assert (differences > 0.02).mean() <= 0.05
-    assert differences.max() <= 0.3
+    assert differences.size > 80
+    assert (differences > 0.02).mean() <= 0.04
+    assert differences.max() <= 0.15
+    differ = [[t.on for t in before.triggers] != [t.on for t in after.triggers] for before, after in pairs]
+    assert sum(differ) <= len(pairs) / 50
     assert any(t.changed and t.on for reading in gated for t in reading.triggers)
 
 
