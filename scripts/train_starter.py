@@ -39,6 +39,7 @@ from torch import Tensor
 from edge import weights
 from edge.evaluation import score
 from edge.network import MidasSmall, build
+from edge.records import Architecture
 
 RUN = SCENES.parent / "training"
 SIZES = ((256, 192), (256, 192), (256, 160), (256, 128), (192, 256))
@@ -235,6 +236,7 @@ class Trainer:
         """Write the checkpoint by rename."""
         self.run.mkdir(parents=True, exist_ok=True)
         state = {key: getattr(self, key) for key in ("average", "best", "step", "seconds")}
+        state |= {"architecture": asdict(self.architecture)}
         state |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         part = self.run / "checkpoint.part"
         torch.save(state, part)
@@ -309,14 +311,19 @@ def export(run: Path, target: Path) -> None:
     """Write the best weights of a run as float16 safetensors, with what the loader needs to know in the metadata."""
     if not (run / "checkpoint.pt").exists():
         sys.exit(f"{run}: holds no checkpoint.pt; run `scripts/train_starter.py train` first")
-    state = torch.load(run / "checkpoint.pt", weights_only=True)["best"]["state"]
+    checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
+    write(checkpoint["best"]["state"], Architecture(**checkpoint["architecture"]), target)
+
+
+def write(state: dict[str, Tensor], architecture: Architecture, target: Path) -> None:
+    """Write a network's tensors as float16 safetensors."""
     arrays = {  # in C order: save_file writes the memory as it lies, and channels_last lies otherwise
         key: value.numpy().astype(np.float16, order="C")
         for key, value in state.items()
         if not key.endswith("num_batches_tracked")
     }
-    architecture = asdict(weights.STARTER.architecture)
-    metadata = {key: str(value).lower() if key == "expand" else str(value) for key, value in architecture.items()}
+    named = asdict(architecture)
+    metadata = {key: str(value).lower() if key == "expand" else str(value) for key, value in named.items()}
     save_file(arrays, target, metadata=metadata)
 
 
