@@ -233,3 +233,15 @@ def test_the_readme_has_every_symptom_cause_and_command():
 def test_every_symptom_differs():
     """A symptom names its ailment."""
     assert len(SYMPTOMS) == len(set(SYMPTOMS))
+
+
+@pytest.mark.parametrize(("systemctl", "told"), [("/usr/bin/systemctl", True), (None, False)])
+def test_the_service_is_asked_about_where_there_is_systemd(tmp_path, monkeypatch, systemctl, told):
+    """In a container the configuration lies where the service's would, and there is none."""
+    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
+    monkeypatch.setattr(doctor, "try_apart", lambda name, _: ailments.Finding("ok", name, "works"))
+    monkeypatch.setattr(doctor, "_systemctl", lambda *_: "")
+    monkeypatch.setattr("shutil.which", lambda name: systemctl if name == "systemctl" else None)
+    names = [finding.name for finding in doctor.examine(write(tmp_path, "model: {weights: starter-v2}\n"))]
+    assert told == ("service" in names)
+    assert {"camera", "broker", "network"} <= set(names)

@@ -39,7 +39,7 @@ def examine(path: Path | None) -> Iterator[Finding]:
 
     $STATE_DIRECTORY is set to the service's for a configuration of the service, where its state is there.
     """
-    service = path is not None and path.parent == _CONFIG_FOLDER
+    service = path is not None and path.parent == _CONFIG_FOLDER and shutil.which("systemctl") is not None
     if path is not None and service and (Path("/var/lib") / path.stem).is_dir():
         os.environ.setdefault("STATE_DIRECTORY", f"/var/lib/{path.stem}")
     yield _machine()

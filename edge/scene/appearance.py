@@ -19,6 +19,7 @@ _MOST_NOISE = 4.0  # grey levels; more than that is no noise but another light
 _JUMP_SECONDS = 2.0  # of another light, until the view is learned anew in it
 _BLACK = 1.0  # grey level that is added to all: the ratio of two that are nearly black says little
 _FEWEST = 0.2  # of the cells: fewer say nothing of gain and noise
+_SAMPLES = 500  # cells that vote on gain and noise
 _FORGET_SECONDS = 600.0  # of a cell that looks otherwise with nothing in front of it: a lamp, a chair that was moved
 
 
@@ -81,14 +82,20 @@ class Appearance:
         The gain is the median over the free cells that are known.
         """
         known = self._count > 0
-        if self._mean.shape != cells.shape or np.count_nonzero(known & free) < _FEWEST * known.size:
+        if self._mean.shape != cells.shape:
             return None
-        seen = cells / np.median(cells[known & free] / self._mean[known & free], axis=0)
-        error = np.abs(seen - self._mean)
-        noise = MAD * np.median(error[known & free], axis=0)
+        some = np.flatnonzero(known & free)
+        if some.size < _FEWEST * known.size:
+            return None
+        some = some[:: max(1, some.size // _SAMPLES)]
+        now, before = (each.reshape(-1, 3)[some] for each in (cells, self._mean))
+        gain = np.median(now / before, axis=0)
+        noise = MAD * np.median(np.abs(now / gain - before), axis=0)
+        seen = cells / gain
         if noise.max() > _MOST_NOISE:
             return seen, np.ones(known.shape, bool)
-        return seen, (error > np.maximum(_LEAST_STEP, _NOISE_FACTOR * noise)).any(axis=-1) | ~known
+        differs = np.abs(seen - self._mean) > np.maximum(_LEAST_STEP, _NOISE_FACTOR * noise)
+        return seen, differs[..., 0] | differs[..., 1] | differs[..., 2] | ~known
 
 
 def _cells(picture: Floats) -> Floats:
