@@ -57,7 +57,7 @@ def grown(arrays: weights.Arrays, network: MidasSmall) -> dict[str, int]:
 
 
 def fit_new(network: MidasSmall, known: dict[str, int], pictures: Tensor) -> None:
-    """Give the new channels' batch norms the statistics of pictures, float32 (n, 3, h, w), from the first to the last."""
+    """Give the new channels the batch norm statistics of pictures, float32 (n, 3, h, w), layer by layer."""
 
     def fitted(module: nn.Module, arguments: tuple[Tensor], first: int) -> None:
         module.running_mean[first:] = arguments[0].mean((0, 2, 3))[first:]
