@@ -22,9 +22,9 @@ def dressed(figure, shirt=(200.0, 30.0, 60.0), walls=WALLS):
 class Set:
     """A scene that has learned the empty room and its picture, and its camera."""
 
-    def __init__(self, noise=1.5, section=SECTION):
+    def __init__(self, noise=1.5, section=SECTION, walls=WALLS):
         self.camera, self.scene, self.noise = Camera(), StillScene(section, (ALL,)), noise
-        while self.show(room(), WALLS).state == "learning" or self.camera.time < 8:
+        while self.show(room(), walls).state == "learning" or self.camera.time < 8:
             assert self.camera.time < 20
 
     def show(self, depth, picture, seconds=0.2):
@@ -75,6 +75,16 @@ def test_exposure_white_balance_and_noise_are_no_change(gain, noise):
     moved = with_figure(room(), 0.3, 1.0)
     assert stage.show(moved, WALLS * gain).regions == ()
     assert len(stage.show(moved, dressed(moved) * gain).regions) == 1
+
+
+def test_a_privacy_mask_says_nothing_of_the_light():
+    """With more than half of the picture black, a darker one is still known as the same."""
+    walls = WALLS.copy()
+    walls[:, : round(0.6 * WIDTH)] = 0
+    stage = Set(walls=walls)
+    moved = with_figure(room(), 0.8, 1.0)
+    assert stage.show(moved, walls * 0.6).regions == ()
+    assert len(stage.show(moved, dressed(moved, walls=walls) * 0.6).regions) == 1
 
 
 def test_when_the_light_jumps_depth_alone_decides():

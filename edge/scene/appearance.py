@@ -17,6 +17,7 @@ _LEAST_STEP = 6.0  # grey levels of 255, in the light that the background was le
 _NOISE_FACTOR = 4.0
 _MOST_NOISE = 4.0  # grey levels; more than that is no noise but another light
 _JUMP_SECONDS = 2.0  # of another light, until the view is learned anew in it
+_DARK = 4.0  # grey levels; what is darker, as under a privacy mask, says nothing of the light
 _BLACK = 1.0  # grey level that is added to all: the ratio of two that are nearly black says little
 _FEWEST = 0.2  # of the cells: fewer say nothing of gain and noise
 _SAMPLES = 500  # cells that vote on gain and noise
@@ -79,12 +80,12 @@ class Appearance:
     def _compare(self, cells: Floats, free: Mask) -> tuple[Floats, Mask] | None:
         """Return the cells in the light of the empty view, and which differ or were never seen; null if it can't tell.
 
-        The gain is the median over the free cells that are known.
+        The gain is the median over the free cells that are known and not black.
         """
         known = self._count > 0
         if self._mean.shape != cells.shape:
             return None
-        some = np.flatnonzero(known & free)
+        some = np.flatnonzero(known & free & (self._mean.max(axis=-1) > _DARK))
         if some.size < _FEWEST * known.size:
             return None
         some = some[:: max(1, some.size // _SAMPLES)]
