@@ -3,7 +3,8 @@
 The network's inverse depth d has a scale and a shift that change from frame to frame (Ranftl et al., arXiv 1907.01341).
 A camera that stands still has a yardstick: its background. Every frame is regressed on the learned reference r,
 d = scale * r + shift, over what was background before, and q = (d - shift) / scale is comparable from frame to frame.
-Every result is therefore invariant under d -> a*d + b with a > 0.
+Every result is therefore invariant under d -> a*d + b with a > 0. What is nearer in q counts where the picture has
+changed too.
 """
 
 from collections.abc import Mapping
