@@ -184,9 +184,9 @@ def test_readings_of_a_clip_with_figures_are_those_that_every_frame_would_give(c
     """While the light stays, the same triggers are on, the same zones occupied, and somebody seen or not.
 
     Nearness differs by 0.02, the deadband, in 1 frame of 20 at most, and nowhere by more than 0.3: where the background
-    was looked at less often, the alignment of a frame may settle elsewhere, and a region fall apart that did not. While the clip's lamp is on, and
-    until the background is known again in the light without, it is learned from other frames: there 1 trigger in 50
-    frames may switch elsewhere.
+    was looked at less often, the alignment of a frame may settle elsewhere, and a region fall apart that did not. While
+    the clip's lamp is on, and until the background is known again in the light without, it is learned from other
+    frames: there 1 trigger in 50 frames may switch elsewhere.
     """
     (every, asked), (gated, asked_less) = read(clip, max_skip_seconds=0.0), read(clip)
     assert len(every) == asked
