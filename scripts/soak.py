@@ -46,6 +46,7 @@ from soak_parts import (
 )
 
 HEARTBEAT_SECONDS = 2.0
+HEARTBEAT_SLACK_SECONDS = 0.5  # by which it may come late
 RECOVERY_SECONDS = 15.0
 STOP_SECONDS = 5.0
 REST_SECONDS = 6.0
@@ -339,7 +340,7 @@ def run(soak: Soak, chosen: dict[str, Callable[[], float]], seconds: float, seed
         time.sleep(REST_SECONDS)
         soak.healthy.append((begun, time.monotonic()))
         done.append(suffer(soak, name := waiting.pop(), chosen[name]))
-        print(_line(done[-1]), flush=True)
+        print(_line(done[-1], soak.samples), flush=True)
         if done[-1].problem and soak.listener.good_at < begun:
             break  # nothing works any more
     return done
@@ -355,9 +356,10 @@ def suffer(soak: Soak, name: str, fault: Callable[[], float]) -> Outcome:
     return Outcome(name, soak.listener.good_at - over_at)
 
 
-def _line(outcome: Outcome) -> str:
+def _line(outcome: Outcome, samples: list[Sample]) -> str:
     words = outcome.problem or f"{outcome.seconds:5.1f} s"
-    return f"{'ok ' if outcome.recovered else 'BAD'}  {outcome.name:<15} {words}"
+    memory = f"{samples[-1].rss_mb:8.1f} MB" if samples else ""
+    return f"{'ok ' if outcome.recovered else 'BAD'}  {outcome.name:<15} {words}{memory}"
 
 
 def report(soak: Soak, done: list[Outcome], minutes: float) -> int:
@@ -383,10 +385,11 @@ def report(soak: Soak, done: list[Outcome], minutes: float) -> int:
 
 def _heartbeats(soak: Soak) -> tuple[int, int]:
     """Return how many spans of a heartbeat lie outside of faults, and in how many of them there was a reading."""
+    long = HEARTBEAT_SECONDS + HEARTBEAT_SLACK_SECONDS
     spans = [
-        (begin + number * HEARTBEAT_SECONDS, begin + (number + 1) * HEARTBEAT_SECONDS)
+        (begin + number * long, begin + (number + 1) * long)
         for begin, end in soak.healthy
-        for number in range(int((end - begin) / HEARTBEAT_SECONDS))
+        for number in range(int((end - begin) / long))
     ]
     heard = np.array(soak.listener.heard_at)
     return len(spans), sum(bool(((heard >= low) & (heard < high)).any()) for low, high in spans)

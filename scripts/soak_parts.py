@@ -1,5 +1,6 @@
 """What the soak is made of: a camera that can be spoiled, a broker, the daemon as systemd runs it, and a listener."""
 
+import itertools
 import json
 import os
 import socket
@@ -25,6 +26,7 @@ HOST = "127.0.0.1"
 FPS = 5.0
 LATE_SECONDS = 2.5  # beyond its own latency: the broker's stall that is allowed, 2 s, and the way
 GIVE_UP_SECONDS = 180.0
+SLOPE_SPAN_SECONDS = 30.0
 WARM_UP_SECONDS = 180.0  # the first fault of each kind makes threads and what they need, once
 
 
@@ -217,14 +219,17 @@ class Sample:
 def memory_slope(samples: list[Sample]) -> tuple[float, float, float]:
     """Return the slope of resident memory in MB an hour, its standard error, and the hours that it was taken from.
 
-    A straight line for each process after its warm-up, all with one slope: what a restart frees is no slope.
+    A straight line for each process after its warm-up, all with one slope: what a restart frees is no slope. Through
+    the least of each half minute, since the network's own memory comes and goes with every frame.
     """
     x_parts, y_parts = [], []
     for life in {sample.life for sample in samples}:
         own = [sample for sample in samples if sample.life == life and sample.age > WARM_UP_SECONDS]
-        if len(own) > 10:
-            x = np.array([sample.age / 3600 for sample in own])
-            y = np.array([sample.rss_mb for sample in own])
+        spans = itertools.groupby(own, lambda sample: sample.age // SLOPE_SPAN_SECONDS)
+        least = [min(span, key=lambda sample: sample.rss_mb) for _, span in spans]
+        if len(least) > 2:
+            x = np.array([sample.age / 3600 for sample in least])
+            y = np.array([sample.rss_mb for sample in least])
             x_parts.append(x - x.mean())
             y_parts.append(y - y.mean())
     if not x_parts:
@@ -233,4 +238,4 @@ def memory_slope(samples: list[Sample]) -> tuple[float, float, float]:
     slope = float(x @ y / (x @ x))
     freedom = len(x) - len(x_parts) - 1
     error = float(np.sqrt(((y - slope * x) ** 2).sum() / freedom / (x @ x)))
-    return slope, error, len(x) / 3600
+    return slope, error, len(x) * SLOPE_SPAN_SECONDS / 3600
