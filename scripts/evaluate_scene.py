@@ -364,7 +364,7 @@ def folder_rows(folders: list[Path], weights: str) -> list[dict[str, Any]]:
         for through, shown in (("truth", true_maps(sequence)), (name, maps), ("by depth alone", alone)):
             seen.append(evaluate(sequence, through, shown))
     if len(folders) > 1:
-        for through in list(dict.fromkeys(each.through for each in seen)):
+        for through in dict.fromkeys(each.through for each in seen):
             parts = [part for each in seen if each.through == through for part in each.parts]
             seen.append(Seen(through=through, parts=parts))
     return [each.row() for each in seen]

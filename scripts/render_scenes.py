@@ -125,14 +125,22 @@ def choose_view(world: World, place: Place, dice: Dice) -> View:
 def develop(linear: Floats, dice: Dice) -> np.ndarray:
     """Return what a camera makes of linear light, uint8: automatic exposure that errs, white balance, tone curve."""
     light = np.nan_to_num(np.maximum(linear, 0), posinf=0.0)
-    middle = float(np.exp(np.log(light.mean(axis=-1) + 1e-4).mean()))
     target = 0.16 * 2 ** float(np.clip(dice.rng.normal(0, 0.7), -2, 1.5))
-    gain = min(target / middle, 400) * (1 + 0.07 * dice.rng.standard_normal(3))
+    gain = min(target / middle(light), 400) * (1 + 0.07 * dice.rng.standard_normal(3))
     exposed = light * np.clip(gain, 0, None)
     if dice.chance(0.6):
-        exposed = exposed * (1 + exposed / 9) / (1 + exposed)  # a soft shoulder, Reinhard's
-        exposed = exposed * 1.35
+        exposed = shouldered(exposed)
     return np.round(255 * np.clip(exposed, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+
+
+def middle(light: Floats) -> float:
+    """Return the middle brightness of linear light, (h, w, 3)."""
+    return float(np.exp(np.log(light.mean(axis=-1) + 1e-4).mean()))
+
+
+def shouldered(exposed: Floats) -> Floats:
+    """Return exposed light under a tone curve with a soft shoulder, Reinhard's."""
+    return exposed * (1 + exposed / 9) / (1 + exposed) * 1.35
 
 
 def sheet(folder: Path, target: Path, most: int = 40) -> None:

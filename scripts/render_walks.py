@@ -25,7 +25,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from render_scenes import choose_view
+from render_scenes import choose_view, middle, shouldered
 from scene_outdoors import porch
 from scene_people import person
 from scene_rooms import corridor, room
@@ -33,6 +33,8 @@ from scene_shapes import Dice, Thing, put
 from scene_textures import Bank, bank
 from scene_tracer import World, picture
 from scene_views import Place, View
+
+from edge.scene.metres import Lens
 
 SEED = 30301
 FPS = 2.0
@@ -94,15 +96,9 @@ def walk(view: View, farthest: float, rng: np.random.Generator) -> Callable[[flo
     return spot
 
 
-def middle(light: Floats) -> float:
-    """Return the middle brightness of linear light."""
-    return float(np.exp(np.log(np.maximum(light.mean(axis=-1), 0) + 1e-4).mean()))
-
-
 def developed(light: Floats, exposure: float, rng: np.random.Generator) -> Floats:
     """Return what a camera makes of linear light, uint8 (h, w, 3) RGB: tone curve, noise."""
-    exposed = np.maximum(light * exposure, 0)
-    toned = np.clip(1.35 * exposed * (1 + exposed / 9) / (1 + exposed), 0, 1) ** (1 / 2.2)
+    toned = np.clip(shouldered(np.maximum(light * exposure, 0)), 0, 1) ** (1 / 2.2)
     return np.clip(255 * toned + rng.normal(0, SENSOR_NOISE, light.shape), 0, 255).astype(np.uint8)
 
 
@@ -122,13 +118,11 @@ def points(metres: Floats, view: View) -> list[dict[str, float]]:
     low, high = np.percentile(inverse, (3, 97))
     if high < 1.5 * low:
         raise RuntimeError("what could be measured of this view is all equally far")
-    found = []
+    lens, found = Lens(fov_deg=math.degrees(view.fov), aspect=TRUTH[1] / TRUTH[0]), []
     for wanted in (high, (low + high) / 2, low):
         chosen = int(np.argmin(np.abs(inverse - wanted)))
         x, y = (columns[chosen] + 0.5) / TRUTH[0], (rows[chosen] + 0.5) / TRUTH[1]
-        across = (2 * x - 1) * math.tan(view.fov / 2)
-        down = (2 * y - 1) * math.tan(view.fov / 2) * TRUTH[1] / TRUTH[0]
-        along_ray = math.sqrt(1 + across**2 + down**2) / inverse[chosen]
+        along_ray = lens.stretch(x, y) / inverse[chosen]
         found.append({"x": round(float(x), 3), "y": round(float(y), 3), "metres": round(float(along_ray), 3)})
     return found
 
