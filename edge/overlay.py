@@ -8,11 +8,13 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from edge.config import Config, changed, value_at
+from edge.config import Config, changed, load, state_directory, value_at
 from edge.errors import ConfigError
 from edge.state import OverlayStore
+from edge.topics import machine_id
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,16 @@ Changes = Mapping[str, Mapping[str, Any]]
 CALIBRATION = "calibration"
 # Kept in any case: drawn, named or measured, not tried out. Zones stand before the triggers that name them.
 KEPT = ("zones", "camera.privacy_masks", CALIBRATION, "triggers")
+
+
+def in_force(path: str | Path) -> "Overlay":
+    """Return a file's configuration with what was set over it, as the daemon with this state directory keeps it.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    file = load(path)
+    return Overlay(file, OverlayStore(state_directory(), file.id or machine_id()))
 
 
 class Overlay:

@@ -68,12 +68,12 @@ def proof_of(client):
 
 
 def test_nothing_is_answered_without_the_token(app, client):
-    """Every route but the form and what it looks like; a person is led there, a program told what it lacks."""
+    """Every route but the form, what it looks like, and health; a person is led there, a program told what it lacks."""
     for rule in app.url_map.iter_rules():
         path = re.sub("<path:filename>", "page.css", re.sub(r"<any\(.*\):command>", "apply", rule.rule))
         for method in rule.methods - {"OPTIONS", "HEAD"}:
             answer = client.open(path, method=method)
-            is_open = rule.endpoint == "static" or (rule.endpoint == "log_in" and method == "GET")
+            is_open = rule.endpoint in ("static", "healthz") or (rule.endpoint == "log_in" and method == "GET")
             assert (200 if is_open else 401) == answer.status_code, path
     refused = client.get("/api/state")
     assert "needs the token" in refused.json["reason"]

@@ -30,7 +30,7 @@ def write(folder, text):
 
 def symptom(finding):
     """Return the symptom in the README's table that a finding belongs to."""
-    (found,) = [each for each in ailments.AILMENTS if (each.cause, each.command) == (finding.cause, finding.command)]
+    (found,) = [each for each in ailments.AILMENTS if each.cause == finding.cause]
     return found.symptom
 
 
@@ -222,11 +222,61 @@ def test_two_pis_of_one_name_are_warned_of(tmp_path, monkeypatch):
     assert "ok" == examined(write(tmp_path, "id: hall\n"), "configuration").state
 
 
+def test_two_cameras_of_one_id_are_told(tmp_path, monkeypatch):
+    """A copied file keeps the id; one that is broken is examined by itself. On another broker nothing collides."""
+    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemctl")
+    path = tmp_path / "edge-depth@back.yaml"
+    path.write_text("id: door\n", encoding="utf-8")
+    (tmp_path / "edge-depth.yaml").write_text("id: door\n", encoding="utf-8")
+    (tmp_path / "edge-depth@broken.yaml").write_text("id: 1\n", encoding="utf-8")
+    finding = examined(path, "configuration")
+    assert ("wrong", "two cameras of one id") == (finding.state, symptom(finding))
+    assert f"door in {path} and {tmp_path}/edge-depth.yaml" == finding.words
+    path.write_text("id: door\nmqtt: {host: elsewhere}\n", encoding="utf-8")
+    assert "ok" == examined(path, "configuration").state
+    path.write_text("", encoding="utf-8")
+    assert "ok" == examined(path, "configuration").state
+
+
+def test_a_password_that_the_service_alone_has_is_no_fault(tmp_path, monkeypatch, mosquitto):
+    """While it runs root reads it where systemd keeps it; else that is said, and the broker is not tried."""
+    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
+    monkeypatch.setattr(doctor, "_CREDENTIALS", tmp_path / "credentials")
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemctl")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "")  # doctor sets it; so it is taken away again
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    text = f"mqtt: {{host: 127.0.0.1, port: {mosquitto.port}, username: a, password_file: broker-password}}\n"
+    path = tmp_path / "edge-depth@front.yaml"
+    path.write_text(f"camera: {{source: 'http://127.0.0.1:1/'}}\n{text}", encoding="utf-8")
+    finding = examined(path, "broker")
+    assert ("note", "mqtt.password_file: broker-password is for the service alone") == (
+        finding.state,
+        finding.words.partition(";")[0],
+    )
+    kept = tmp_path / "credentials" / "edge-depth@front.service"
+    kept.mkdir(parents=True)
+    (kept / "broker-password").write_text("secret\n", encoding="utf-8")
+    assert "ok" == examined(path, "broker").state
+
+
+def test_commands_name_the_service_that_was_asked_about(tmp_path, monkeypatch):
+    """One of several has a state directory and a journal of its own."""
+    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemctl")
+    text = "model: {weights: starter-v2}\n"
+    path = tmp_path / "edge-depth@front.yaml"
+    path.write_text(text, encoding="utf-8")
+    wanted = "sudo STATE_DIRECTORY=/var/lib/{} edge-depth export"
+    assert wanted.format("edge-depth@front") == examined(path, "engines").command
+    assert wanted.format("edge-depth") == examined(write(tmp_path / "..", text), "engines").command
+
+
 def test_the_readme_has_every_symptom_cause_and_command():
     """The table of the README is the one that doctor goes by."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| `([^|`]+)` \|$", text, re.MULTILINE)
-    wanted = [(each.symptom, each.cause, each.command) for each in ailments.AILMENTS]
+    wanted = [(each.symptom, each.cause, each.command.replace("{unit}", "edge-depth")) for each in ailments.AILMENTS]
     assert [] == [row for row in wanted if row not in rows]
 
 

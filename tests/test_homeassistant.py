@@ -21,6 +21,7 @@ from edge.config import Config, HeatmapSection, WebSection, load, options
 from edge.control import Request, parse
 from edge.homeassistant import EVENT_TYPES, announced, discovery, removal
 from edge.messages import health_message
+from edge.overlay import in_force
 from edge.records import Message
 from edge.topics import Topics
 from tests.broker import HOST, Mosquitto, Subscriber, free_port
@@ -559,6 +560,10 @@ def test_print_needs_no_broker(tmp_path, capsys):
     assert "sensor/nearest_m" not in {
         f"{each['platform']}/{key}" for key, each in json.loads(payload)["components"].items()
     }
+    overlay = in_force(write_config(tmp_path))
+    overlay.replace({"zones": [{"name": "door", "polygon": [[0, 0], [1, 0], [1, 1]]}]})
+    assert 0 == main(["discovery", "--print", "--config", write_config(tmp_path, port=free_port())])
+    assert "zone_door" in capsys.readouterr().out  # drawn on the page, not written into the file
     assert 0 == main(["discovery", "--print", "--config", write_config(tmp_path, discovery="off")])
     assert "" == capsys.readouterr().out
 

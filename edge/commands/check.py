@@ -12,13 +12,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print every problem on standard error and return 78, or return 0."""
-    from edge.config import dump, load, state_directory
-    from edge.overlay import Overlay
-    from edge.state import OverlayStore
-    from edge.topics import machine_id
+    from edge.config import dump
+    from edge.overlay import in_force
 
-    file = load(args.file)
-    overlay = Overlay(file, OverlayStore(state_directory(), file.id or machine_id()))
+    overlay = in_force(args.file)
     config = overlay.config
     for warning in config.warnings:
         print(f"{args.file}: warning: {warning}", file=sys.stderr)

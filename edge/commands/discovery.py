@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print or remove; return 0, or 69 when the broker has not taken the removals."""
-    from edge.config import load
+    from edge.overlay import in_force
     from edge.topics import Topics, machine_id
 
-    config = load(args.config)
+    config = in_force(args.config).config
     topics = Topics(config.mqtt.base_topic, config.id or machine_id())
     return _print(config, topics) if args.print else _remove(config, topics)
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,8 @@ from edge.weights import load as load_weights
 __all__ = ["Finding", "examine"]
 
 _CONFIG_FOLDER = Path("/etc/edge-depth")
+_CREDENTIALS = Path("/run/credentials")  # of services that run, one folder each; only root looks in
+_UNIT = "edge-depth"
 _LEAST_FREE_BYTES = 100_000_000
 _PIS_OWN_NAME = "raspberrypi"
 
@@ -37,11 +40,27 @@ _PIS_OWN_NAME = "raspberrypi"
 def examine(path: Path | None) -> Iterator[Finding]:
     """Yield what is found, one thing after the other; without a configuration camera and broker are not tried.
 
-    $STATE_DIRECTORY is set to the service's for a configuration of the service, where its state is there.
+    For a configuration of the service $STATE_DIRECTORY and $CREDENTIALS_DIRECTORY are set to the service's, where they
+    are there.
     """
     service = path is not None and path.parent == _CONFIG_FOLDER and shutil.which("systemctl") is not None
-    if path is not None and service and (Path("/var/lib") / path.stem).is_dir():
-        os.environ.setdefault("STATE_DIRECTORY", f"/var/lib/{path.stem}")
+    unit = path.stem if path is not None and service else _UNIT
+    if service:
+        _take_over(unit)
+    for finding in _findings(path, service):
+        yield replace(finding, command=finding.command.replace("{unit}", unit))
+
+
+def _take_over(unit: str) -> None:
+    """Look where the service does for what it keeps and for its secrets."""
+    state, credentials = Path("/var/lib") / unit, _CREDENTIALS / f"{unit}.service"
+    if state.is_dir():
+        os.environ.setdefault("STATE_DIRECTORY", str(state))
+    if os.access(credentials, os.R_OK | os.X_OK):
+        os.environ.setdefault("CREDENTIALS_DIRECTORY", str(credentials))
+
+
+def _findings(path: Path | None, service: bool) -> Iterator[Finding]:
     yield _machine()
     yield _clock()
     yield from _configuration(path, service)
@@ -66,7 +85,20 @@ def examine(path: Path | None) -> Iterator[Finding]:
     else:
         yield try_apart("camera", path)
     if config.mqtt.enabled:
-        yield try_apart("broker", path)
+        yield (_lacks_credential(config) if service else None) or try_apart("broker", path)
+
+
+def _lacks_credential(config: Config) -> Finding | None:
+    """Return what to say where the broker's password is one of systemd's credentials that can't be had here."""
+    name = config.mqtt.password_file
+    if name is None or Path(name).is_absolute():
+        return None
+    try:
+        config.mqtt.read_password()
+    except ConfigError:
+        words = f"mqtt.password_file: {name} is for the service alone; while it runs, `sudo edge-depth doctor` reads it too"
+        return Finding("note", "broker", words)
+    return None
 
 
 def _machine() -> Finding:
@@ -96,6 +128,9 @@ def _configuration(path: Path | None, service: bool) -> Iterator[Finding]:
         yield found("configuration refused", "; ".join(error.problems))
         return
     hidden = _hidden_from_service(path, config) if service else []
+    others = _of_the_same_id(path, config) if service else []
+    if others:
+        yield found("two cameras of one id", f"{config.id or machine_id()} in {path} and {', '.join(map(str, others))}")
     if hidden:
         yield found("file hidden from the service", f"the service's user can't read {', '.join(map(str, hidden))}")
     elif config.id is None and machine_id() == _PIS_OWN_NAME:
@@ -107,6 +142,23 @@ def _configuration(path: Path | None, service: bool) -> Iterator[Finding]:
         yield Finding("ok", "configuration", f"{path}, id {config.id or machine_id()}")
     for warning in config.warnings:
         yield Finding("note", "configuration", warning)
+
+
+def _of_the_same_id(path: Path, config: Config) -> list[Path]:
+    """Return the other files of services of this machine whose topics are the same on the same broker."""
+    found = []
+    for other in sorted(path.parent.glob(f"{_UNIT}*.yaml")):
+        try:
+            if other != path and _topics(load(other)) == _topics(config):
+                found.append(other)
+        except ConfigError:
+            pass  # told when that one is examined
+    return found
+
+
+def _topics(config: Config) -> tuple[str, int, str, str]:
+    section = config.mqtt
+    return section.host, section.port, section.base_topic, config.id or machine_id()
 
 
 def _hidden_from_service(path: Path, config: Config) -> list[Path]:

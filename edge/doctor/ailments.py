@@ -1,4 +1,7 @@
-"""What can be wrong, as data: how it shows, what causes it, which command helps. README has the same table."""
+"""What can be wrong, as data: how it shows, what causes it, which command helps. README has the same table.
+
+`{unit}` in a command is the service's name, `edge-depth` or one of several such as `edge-depth@front`.
+"""
 
 import re
 from dataclasses import dataclass
@@ -63,6 +66,12 @@ AILMENTS = (
         state="note",
     ),
     Ailment(
+        symptom="two cameras of one id",
+        check="configuration",
+        cause="they share topics, and the broker throws out one for the other",
+        command="grep '^id:' /etc/edge-depth/*.yaml",
+    ),
+    Ailment(
         symptom="disk full",
         check="state",
         cause="the disk is full: nothing learned survives a restart",
@@ -99,8 +108,8 @@ AILMENTS = (
         symptom="killed (SIGKILL), or can't allocate memory",
         check="torch|onnxruntime|network|camera",
         shows=r"SIGKILL|MemoryError|can't allocate memory|Cannot allocate memory",
-        cause="too little memory: torch needs 600 MB",
-        command="free -m; sudo systemctl status edge-depth",
+        cause="too little memory: with torch the daemon needs 950 MB, with ONNX Runtime 350 MB",
+        command="free -m; sudo systemctl status {unit}",
     ),
     Ailment(
         symptom="a check that does not end",
@@ -142,20 +151,20 @@ AILMENTS = (
         check="network",
         shows=r"model\.cpus",
         cause="model.cpus names processors that the machine or CPUAffinity= does not give",
-        command="nproc; systemctl cat edge-depth",
+        command="nproc; systemctl cat {unit}",
     ),
     Ailment(
         symptom="starter weights",
         check="weights",
         cause="the official weights are not here: things are blurred",
-        command="sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth weights fetch",
+        command="sudo STATE_DIRECTORY=/var/lib/{unit} edge-depth weights fetch",
         state="note",
     ),
     Ailment(
         symptom="no faster engine than torch",
         check="engines",
         cause="the files of the faster engines were never made for these weights",
-        command="sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth export",
+        command="sudo STATE_DIRECTORY=/var/lib/{unit} edge-depth export",
         state="note",
     ),
     Ailment(
@@ -163,14 +172,14 @@ AILMENTS = (
         check="engines|network",
         shows=r"edge-depth export --again",
         cause="a worn card, or another hand",
-        command="sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth export --again",
+        command="sudo STATE_DIRECTORY=/var/lib/{unit} edge-depth export --again",
     ),
     Ailment(
         symptom="weights missing or damaged",
         check="weights|network",
         shows=r"model\.weights|safetensors|is not midas|does not fit",
         cause="weights missing, damaged, or others than named; exit status 78",
-        command="edge-depth weights list; sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth weights fetch",
+        command="edge-depth weights list; sudo STATE_DIRECTORY=/var/lib/{unit} edge-depth weights fetch",
     ),
     Ailment(
         symptom="torch or the network fails otherwise",
@@ -247,7 +256,7 @@ AILMENTS = (
         symptom="service failed",
         check="service",
         cause="the service can't start or was stopped by its watchdog",
-        command="journalctl -u edge-depth -n 50",
+        command="journalctl -u {unit} -n 50",
     ),
 )
 
