@@ -272,17 +272,21 @@ class ReadingPublisher:
     """
 
     def __init__(self, section: PublishSection, topics: Topics) -> None:
-        self._section = section
         self._topics = topics
-        self._gate = _Gate(section)
-        self._zone_gates: dict[str, _Gate] = {}
         self._occupancy: dict[str, tuple[bool | None, datetime]] = {}
+        self.configure(section)
+
+    def configure(self, section: PublishSection) -> None:
+        """Go by another section from now on; all is sent anew, but an occupancy is as old as it was."""
+        self._section = section
         self._triggers: dict[str, Message] = {}
+        self._zones_sent: set[str] = set()
+        self.begin_anew()
 
     def begin_anew(self) -> None:
         """Count nothing as sent that a broker does not keep: the next reading is due at once."""
         self._gate = _Gate(self._section)
-        self._zone_gates = {}
+        self._zone_gates: dict[str, _Gate] = {}
 
     def messages(self, reading: Reading, now: float) -> list[Message]:
         """Return the messages that are due `now`, in monotonic seconds."""
@@ -304,6 +308,9 @@ class ReadingPublisher:
         known = self._occupancy.get(zone.name)
         if known is None or known[0] != zone.occupied:
             self._occupancy[zone.name] = zone.occupied, reading.frame.wall_time
+            self._zones_sent.discard(zone.name)
+        if zone.name not in self._zones_sent:
+            self._zones_sent.add(zone.name)
             found.append(occupancy_message(self._topics, zone))
         gate = self._zone_gates.setdefault(zone.name, _Gate(self._section))
         if gate.is_due(now, (zone.occupied,), (zone.nearness, zone.coverage, zone.surface, zone.prominence)):

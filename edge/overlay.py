@@ -38,7 +38,8 @@ def in_force(path: str | Path) -> "Overlay":
 class Overlay:
     """What was set over one file's configuration; `store` keeps it.
 
-    Settings are kept over a restart with `publish.persist_settings`, what is in `KEPT` always.
+    Settings are kept over a restart with `publish.persist_settings`, what is in `KEPT` always. Where what was set is
+    lost, privacy masks may be: no picture leaves the machine until somebody has looked.
     """
 
     def __init__(self, file: Config, store: OverlayStore) -> None:
@@ -48,6 +49,9 @@ class Overlay:
         stored = store.load()
         kept = {key: change for key, change in stored.items() if _survives(file, key)}
         self.file = self.config = file
+        if store.lost and file.publish.picture:
+            logger.error("no picture leaves this machine, since privacy masks may be lost: set them anew, then delete %s"
+                         " and restart", store.lost)
         self._use(file, kept)
 
     @property
@@ -63,7 +67,7 @@ class Overlay:
         Raises:
             ConfigError: a key does not exist or a value does not fit.
         """
-        return changed(self.file, self._together(values))
+        return self._with(self.file, self._together(values))
 
     def set(self, key: str, value: Any) -> None:
         """Set one key; setting what the file has takes back what was set.
@@ -80,7 +84,7 @@ class Overlay:
             ConfigError: as `set`.
         """
         together = self._together(values)
-        config = changed(self.file, together)
+        config = self._with(self.file, together)
         pairs = {key: (value_at(self.file, key), value_at(config, key)) for key in together}
         self._set = {key: {"value": here, "file": there} for key, (there, here) in pairs.items() if here != there}
         self.config = config
@@ -150,11 +154,20 @@ class Overlay:
         """Take over what still stands: all of it, or else one after the other what fits what was taken before it."""
         standing = {key: change for key, change in changes.items() if _stands(file, key, change)}
         try:
-            self.config = changed(file, _values(standing))
+            self.config = self._with(file, _values(standing))
         except ConfigError:
             standing = _fitting(file, standing)
-            self.config = changed(file, _values(standing))
+            self.config = self._with(file, _values(standing))
         self._set, self.file = standing, file
+
+    def _with(self, file: Config, values: Mapping[str, Any]) -> Config:
+        """Return a file's configuration with values over it.
+
+        Raises:
+            ConfigError: as `changed`.
+        """
+        config = changed(file, values)
+        return changed(config, {"publish.picture": False, "heatmap.overlay": False}) if self._store.lost else config
 
 
 def _values(changes: Changes) -> dict[str, Any]:
@@ -164,13 +177,28 @@ def _values(changes: Changes) -> dict[str, Any]:
 def _stands(file: Config, key: str, change: Mapping[str, Any]) -> bool:
     """Return whether what was set of a key is newer than what the file says."""
     try:
-        if value_at(file, key) == change["file"]:
+        if _says(file, key, change["file"]):
             return True
     except ConfigError as error:
         logger.warning("configuration: what was set of %s is dropped: %s", key, error)
         return False
     logger.info("configuration: %s is the file's again: it was changed there", key)
     return False
+
+
+def _says(file: Config, key: str, value: Any) -> bool:
+    """Return whether a file has a value, also one that was noted by a version that did not know all of its keys.
+
+    Raises:
+        ConfigError: the key does not exist.
+    """
+    now = value_at(file, key)
+    if now == value:
+        return True
+    try:
+        return bool(value_at(changed(file, {key: value}), key) == now)
+    except ConfigError:
+        return False
 
 
 def _fitting(file: Config, changes: Changes) -> dict[str, Mapping[str, Any]]:

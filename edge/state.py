@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
-REFERENCE_SECONDS = 600.0
+REFERENCE_SECONDS, NEW_REFERENCE_SECONDS = 600.0, 60.0
 JSON_SECONDS = 10.0
 
 _MAX_BYTES = 16 << 20  # four times float64 median and sigma of the largest network input, 512 x 512
@@ -39,7 +39,8 @@ class ReferenceStore:
     """The learned background of one camera, in `reference-<camera>.safetensors`."""
 
     def __init__(self, directory: Path, camera: str) -> None:
-        self._file = _File(directory / f"reference-{camera}.safetensors", REFERENCE_SECONDS)
+        self._file = _File(directory / f"reference-{camera}.safetensors")
+        self._words: dict[str, Value] | None = None  # of the file: numbers and texts
 
     def load(self, now: float) -> dict[str, Value] | None:
         """Return what was saved, or null where nothing usable is there; `now` is in monotonic seconds.
@@ -50,22 +51,36 @@ class ReferenceStore:
         values = self._file.read(_decode)
         if values is not None:
             self._file.hold(now)
+            self._words = _words(values)
         return values
 
-    def save(self, values: Values, now: float) -> bool:
+    def save(self, values: Values, now: float, *, only_new: bool = False) -> bool:
         """Write `values` and return true; return false within ten minutes of the last attempt, or where it failed.
 
-        Arrays are float32 or float64 (h, w) and finite, numbers are finite. `now` is in monotonic seconds. The bound
-        holds for a freshly learned reference too: offer it again with later frames.
+        A new reference, whose numbers and texts differ from those of the file, waits for a minute only. With `only_new`
+        no other is written. Arrays are float32 or float64 (h, w) and finite, numbers are finite. `now` is in monotonic
+        seconds.
 
         Raises:
             TypeError: a value is none of these kinds.
         """
-        return self._file.is_due(now) and self._file.write(lambda: _encode(values), now)
+        words = _words(values)
+        new = words != self._words
+        if (only_new and not new) or not self._file.is_due(now, NEW_REFERENCE_SECONDS if new else REFERENCE_SECONDS):
+            return False
+        if not self._file.write(lambda: _encode(values), now):
+            return False
+        self._words = words
+        return True
 
     def forget(self) -> None:
         """Delete what was saved: it shows what is not to be seen any more."""
         self._file.delete()
+        self._words = None
+
+
+def _words(values: Values) -> dict[str, Value]:
+    return {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
 
 
 class _JsonStore(Generic[T]):
@@ -75,7 +90,7 @@ class _JsonStore(Generic[T]):
     """
 
     def __init__(self, directory: Path, kind: str, camera: str, fits: Callable[[object], bool], rule: str) -> None:
-        self._file = _File(directory / f"{kind}-{camera}.json", JSON_SECONDS)
+        self._file = _File(directory / f"{kind}-{camera}.json")
         self._kind = kind
         self._fits = fits
         self._rule = rule
@@ -92,7 +107,7 @@ class _JsonStore(Generic[T]):
         A change within ten seconds of the last attempt is written by a later call, unless `at_once`; `now` is in
         monotonic seconds.
         """
-        if values == self._written or not (at_once or self._file.is_due(now)):
+        if values == self._written or not (at_once or self._file.is_due(now, JSON_SECONDS)):
             return False
         if not self._file.write(lambda: self._encode(values), now):
             return False
@@ -131,11 +146,21 @@ class OverlayStore(_JsonStore[dict[str, Any]]):
 
     def __init__(self, directory: Path, camera: str) -> None:
         super().__init__(directory, "overlay", camera, _is_change, "a value and the file's each")
-        self._backup = _File(directory / f"overlay-{camera}.json.backup", 0.0)
+        self._backup = _File(directory / f"overlay-{camera}.json.backup")
 
     def back_up(self, values: Mapping[str, dict[str, Any]], now: float) -> bool:
         """Replace the backup by `values`; return whether that worked."""
         return self._backup.write(lambda: self._encode(values), now)
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """Return what was set; where the file can't be used, what the backup has of it."""
+        values = super().load()
+        return values if self._file.usable else self.backup() or {}
+
+    @property
+    def lost(self) -> Path | None:
+        """The file of something set that could not be used, now or in an earlier run; null where there is none."""
+        return self._file.lost
 
     def backup(self) -> dict[str, dict[str, Any]] | None:
         """Return the backup, null where there is none."""
@@ -158,30 +183,38 @@ def _are_components(value: object) -> bool:
 
 
 class _File:
-    """A file that is replaced as a whole, at most once in `interval_seconds`, whether that works or not."""
+    """A file that is replaced as a whole; it remembers when that was last tried, and whether it worked."""
 
-    def __init__(self, path: Path, interval_seconds: float) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._interval = interval_seconds
-        self._due_at = -math.inf
+        self._tried_at = -math.inf
         self._problem: str | None = None
+        self._aside = path.with_name(f"{path.name}.damaged")
+        self.usable = True  # what was read last, if anything
 
-    def is_due(self, now: float) -> bool:
-        """Return whether the file may be written `now`."""
-        return now >= self._due_at
+    @property
+    def lost(self) -> Path | None:
+        """The file that could not be used, where it lies now; null where there is none."""
+        return self._aside if self._aside.exists() else None if self.usable else self._path
+
+    def is_due(self, now: float, seconds: float) -> bool:
+        """Return whether so many seconds lie between the last try and `now`."""
+        return now >= self._tried_at + seconds
 
     def hold(self, now: float) -> None:
         """Count the file as written `now`."""
-        self._due_at = now + self._interval
+        self._tried_at = now
 
     def read(self, decode: Callable[[bytes], T]) -> T | None:
         """Return what `decode` makes of the file; where it raises ValueError set the file aside and return null."""
+        self.usable = True
         try:
             with self._path.open("rb") as file:
                 data = file.read(_MAX_BYTES + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
+            self.usable = False
             logger.warning("%s: can't be read: %s; starting without it", self._path, error.strerror)
             return None
         try:
@@ -194,13 +227,13 @@ class _File:
 
     def _set_aside(self, problem: str) -> None:
         """Rename the file; the one that was set aside before is lost."""
-        aside = self._path.with_name(f"{self._path.name}.damaged")
+        self.usable = False
         try:
-            self._path.replace(aside)
+            self._path.replace(self._aside)
         except OSError as error:
             logger.warning("%s: %s; starting without it; can't rename it: %s", self._path, problem, error.strerror)
         else:
-            logger.warning("%s: %s; starting without it; it is now %s", self._path, problem, aside.name)
+            logger.warning("%s: %s; starting without it; it is now %s", self._path, problem, self._aside.name)
 
     def delete(self) -> None:
         """Let there be no such file."""

@@ -14,12 +14,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from paho.mqtt import publish
 
-from edge.config import Config
+from edge.config import Config, changed
 from edge.daemon import Daemon
+from edge.daemon.announcer import Announcer
 from edge.daemon.output import Keeper
-from edge.daemon.process import status_text
-from edge.errors import CameraError, EngineError, MemoryFull, WeightsError
+from edge.daemon.process import notify, status_text
+from edge.errors import CameraError, ConfigError, EngineError, MemoryFull, WeightsError
+from edge.topics import Topics
 from tests.broker import Subscriber, eventually, free_port
 
 PATIENCE_SECONDS = 90.0
@@ -195,7 +198,7 @@ def test_who_comes_near_switches_a_trigger_with_event_and_snapshot(mosquitto, st
     snapshot = cv2.imdecode(np.frombuffer(subscriber.payloads(f"{root}/snapshot")[0], np.uint8), 1)
     assert snapshot.shape[1] == 512
     assert (np.abs(snapshot.astype(int) - (80, 255, 80)).sum(axis=-1) < 90).sum() > 100  # the box
-    background, states = Keeper(state_directory, "test").load()
+    background, states = Keeper(state_directory, "test").load(())
     assert {"visitor": True} == states
     assert "starter-v2" == background["weights"]
 
@@ -228,6 +231,95 @@ def still_view(photos, tmp_path):
     return tmp_path / "view"
 
 
+def test_what_is_taken_back_is_kept_until_the_broker_has_it(state_directory):
+    """Announcements are made anew after every gap; what went is known this once."""
+    config = Config.model_validate({"mqtt": {"discovery": "single"}, "triggers": ({"name": "door", "near": 1.0},)})
+    sent = []
+    announcer = Announcer(
+        config, Topics("edge-depth", "test"), state_directory, lambda message, keep=True: sent.append((message, keep))
+    )
+    announcer.work(time.monotonic())
+    assert {(True, False)} == {(bool(message.payload), keep) for message, keep in sent}
+    sent.clear()
+    announcer.configure(config.model_copy(update={"triggers": ()}))
+    announcer.work(time.monotonic())
+    assert {"trigger_door" in message.topic for message, _ in sent if not message.payload} == {True}
+    assert all(keep == (not message.payload) for message, keep in sent)
+
+
+def test_a_background_goes_with_its_privacy_masks(photos, tmp_path, state_directory):
+    """What was learned is kept when the daemon ends, and not used under another mask: not kept either."""
+    view, readings = still_view(photos, tmp_path), []
+    settings = {"scene": {"learn_seconds": 1.0}, "mqtt": {"enabled": False}}
+    run = lambda camera: run_until(  # noqa: E731
+        Daemon(configuration(None, view, camera=camera, **settings), consumers=(readings.append,)),
+        lambda: readings and readings[-1].scene.state == "tracking",
+    )
+    run({})
+    learned = Keeper(state_directory, "test").load(())[0]["learned_at"]
+    readings.clear()
+    run({})
+    assert "tracking" == readings[0].scene.state
+    readings.clear()
+    masks = (((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)),)
+    run({"privacy_masks": masks})
+    assert "learning" == readings[0].scene.state
+    assert [] == [reading for reading in readings if reading.scene.regions]
+    assert learned != Keeper(state_directory, "test").load(masks)[0]["learned_at"]
+    assert Keeper(state_directory, "test").load(()) == (None, {})
+    assert [] == list(state_directory.glob("reference*"))
+
+
+def test_what_was_learned_anew_is_kept_by_an_orderly_end(photos, tmp_path, state_directory):
+    """However short a time ago the file was written."""
+    view, readings = still_view(photos, tmp_path), []
+    daemon = Daemon(
+        configuration(None, view, scene={"learn_seconds": 1.0}, mqtt={"enabled": False}), consumers=(readings.append,)
+    )
+    moments = set()
+
+    def learned_twice():
+        if daemon.scene.reference and daemon.scene.reference.learned_at not in moments:
+            moments.add(daemon.scene.reference.learned_at)
+            if len(moments) == 1:
+                daemon._depth.between_frames(daemon.scene.relearn)
+        return len(moments) == 2
+
+    run_until(daemon, learned_twice)
+    saved, _ = Keeper(state_directory, "test").load(())
+    assert max(moments).isoformat() == saved["learned_at"]
+
+
+def test_a_camera_that_was_lost_is_back_whatever_came_between(photos, monkeypatch):
+    """Also where somebody has switched it off and on meanwhile; switching alone is no event."""
+    daemon, told = Daemon(configuration(None, photos, mqtt={"enabled": False})), []
+    monkeypatch.setattr(daemon._output, "tell", lambda event_type, *_: told.append(event_type))
+    for status in ("online", "disabled", "online", "reconnecting", "disabled", "online", "offline"):
+        daemon._camera_changed(status, "a reason")
+    assert ["camera_lost", "camera_back"] == told
+
+
+def test_systemd_that_has_gone_is_no_matter(tmp_path, monkeypatch):
+    """Its socket may be gone for a moment: a daemon does not end for that."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    notify("WATCHDOG=1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
+        there.bind(str(tmp_path / "there"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "there"))
+        notify("WATCHDOG=1")
+        assert b"WATCHDOG=1" == there.recv(100)
+
+
+def test_an_older_word_of_the_camera_is_taken_back(mosquitto, photos):
+    """After a power cut the broker still has `online`: with `status` that would be the truth again, before any frame."""
+    topic = "edge-depth/test/camera/status"
+    publish.single(topic, b"online", qos=1, retain=True, hostname="127.0.0.1", port=mosquitto.port)
+    with Subscriber(mosquitto.port, topic) as subscriber:
+        subscriber.wait_for(topic, b"online")
+        run_until(Daemon(configuration(mosquitto, photos)), lambda: len(subscriber.payloads(topic)) > 2)
+    assert [b"online", b"offline", b"online"] == subscriber.payloads(topic)[:3]
+
+
 def test_frames_that_show_nothing_new_are_skipped_and_have_readings_all_the_same(mosquitto, photos, tmp_path):
     """Once the view is learned the network sees few; readings go on with their own frames, and say how old depth is."""
     health = "edge-depth/test/health"
@@ -253,6 +345,21 @@ def test_frames_that_show_nothing_new_are_skipped_and_have_readings_all_the_same
     assert last["readings"] > last["skipped"]
     assert 0 < last["duty"] <= 1
     assert len(pictures) > len(set(pictures))  # sent at every interval, drawn once
+
+
+@pytest.mark.parametrize("off", ["camera.enabled", "heatmap.enabled"])
+def test_what_is_switched_off_is_not_shown_any_more(photos, off):
+    """Neither the last photograph nor the last heatmap, to whoever watches or asks."""
+    config = configuration(
+        None, photos, scene={"mode": "moving"}, mqtt={"enabled": False}, publish={"min_interval": 0.0, "picture": True}
+    )
+    daemon = Daemon(config)
+    board = daemon.board
+    with board.watching("picture"):
+        run_until(daemon, lambda: board.heatmap() and board.next_view("picture", 0, 0.0))
+        assert board.next_view("picture", 0, 0.0)
+        daemon._output.configure(changed(config, {off: False}))
+        assert (None, None) == (board.heatmap(), board.next_view("picture", 0, 0.0))
 
 
 def test_no_heatmap_is_drawn_for_nobody(photos):
@@ -348,9 +455,8 @@ def test_what_can_not_start_ends_with_its_error(mosquitto, photos, tmp_path):
         Daemon(configuration(mosquitto, photos, model={"weights": "nowhere.safetensors"})).run(PATIENCE_SECONDS)
     with pytest.raises(EngineError, match=r"model\.cpus"):
         Daemon(configuration(mosquitto, photos, model={"cpus": (1023,)})).run(PATIENCE_SECONDS)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises((CameraError, ValueError)):
-        Daemon(configuration(mosquitto, tmp_path / "nowhere")).run(PATIENCE_SECONDS)
+    with pytest.raises(ConfigError, match="nowhere"):
+        Daemon(configuration(mosquitto, "nowhere"))
 
 
 def write(path: Path, mosquitto, photos) -> Path:

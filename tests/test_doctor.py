@@ -3,6 +3,7 @@
 import getpass
 import hashlib
 import itertools
+import os
 import re
 import shutil
 from pathlib import Path
@@ -213,6 +214,23 @@ def test_what_the_service_can_not_read_is_told(tmp_path, monkeypatch):
     finding = examined(path, "configuration")
     assert "file hidden from the service" == symptom(finding)
     assert finding.words.endswith(f"can't read {tmp_path}/secret")
+
+
+def test_without_sudo_the_service_s_own_is_not_looked_at(tmp_path, monkeypatch):
+    """That is said, since the user's own state and weights are other ones."""
+    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
+    monkeypatch.setattr(doctor, "_STATES", tmp_path / "lib")
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemctl")
+    monkeypatch.delenv("STATE_DIRECTORY")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "test").symlink_to(tmp_path / "private" / "test")  # as if it could not be seen
+    assert "what test keeps is for root" in next(iter(doctor.examine(write(tmp_path, "")))).words
+    assert "STATE_DIRECTORY" not in os.environ
+    monkeypatch.setenv("STATE_DIRECTORY", "")
+    monkeypatch.delenv("STATE_DIRECTORY")  # to be taken away again at the end
+    (tmp_path / "private" / "test").mkdir(parents=True)
+    assert str(tmp_path / "lib" / "test") in examined(write(tmp_path, ""), "state").words
 
 
 def test_two_pis_of_one_name_are_warned_of(tmp_path, monkeypatch):

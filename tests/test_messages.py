@@ -308,6 +308,10 @@ def test_since_is_when_the_occupancy_changed():
     }
     still = publisher.messages(make_reading(later + timedelta(seconds=30), zones=(TAKEN_DOOR,)), 60.0)
     assert json.loads(payload_of(still, "zone/door/state"))["since"] == "2026-11-23T12:00:30.250Z"
+    publisher.configure(PublishSection(min_interval=1.0))
+    anew = publisher.messages(make_reading(later + timedelta(seconds=31), zones=(TAKEN_DOOR,)), 60.1)
+    assert json.loads(payload_of(anew, "zone/door/state"))["since"] == "2026-11-23T12:00:30.250Z"
+    assert b"ON" == payload_of(anew, "zone/door/occupancy")
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 3.0), st.floats(0, 1), st.booleans()), max_size=60))

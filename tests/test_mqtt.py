@@ -394,6 +394,24 @@ def test_a_retained_message_that_was_taken_back_is_forgotten(broker: Mosquitto):
             assert subscriber.payloads(OCCUPANCY) == []
 
 
+def test_nothing_kept_is_sent_after_what_is_told_anew_with_every_connection(broker: Mosquitto):
+    """An entity that is taken back and wanted again before the broker has answered: the old word never comes last."""
+    with publisher(broker.port) as made:
+        connected(made)
+        eventually(lambda: made.published == 1, "the birth to be acknowledged")
+        broker.freeze()
+        made.publish(Message(topic="edge-depth/hall/info", payload=b"{}", qos=1, retain=True))  # is in flight
+        made.publish(occupancy(b""))
+        made.publish(occupancy(b"ON"), keep=False)
+        broker.restart()
+        with Subscriber(broker.port) as subscriber:
+            subscriber.wait_for(STATUS, b"online")
+            connected(made)
+            made.publish(Message(topic=HEATMAP, payload=PICTURE))
+            subscriber.wait_for(HEATMAP, PICTURE)
+            assert subscriber.payloads(OCCUPANCY) == []
+
+
 def test_events_do_not_replace_each_other(broker: Mosquitto):
     """Messages of QoS 1 that are not retained all arrive, in order, however fast they come; a hundred may wait."""
     event = "edge-depth/hall/event"

@@ -87,6 +87,47 @@ def test_a_later_change_of_the_file_goes_before(overlay):
         assert (2.0, 0.7) == (after.config.heatmap.interval, after.config.triggers[0].near)
 
 
+def test_what_an_older_version_wrote_stands(overlay):
+    """A key that it did not know yet is not a change of the file."""
+    file = config(calibration={"points": tuple(POINTS)})
+    made = overlay(file)
+    made.set_all({"triggers": [{"name": "gate", "near": 0.4, "measure": "nearness"}], "calibration": {"points": []}})
+    made.save(math.inf)
+    written = made._store._file._path
+    older = json.loads(written.read_text())
+    for values in (older["overlay"]["triggers"]["file"][0], older["overlay"]["triggers"]["value"][0]):
+        del values["min_quality"]
+    del older["overlay"]["calibration"]["file"]["floor"]
+    written.write_text(json.dumps(older))
+    again = overlay(file)
+    assert (("gate",), ()) == (tuple(each.name for each in again.config.triggers), again.config.calibration.points)
+    assert {} == overlay(config(calibration={"points": tuple(POINTS[::-1])}, triggers=())).values
+
+
+MASK = [[[0.0, 0.0], [0.5, 0.0], [0.5, 1.0]]]
+
+
+def test_masks_that_may_be_lost_keep_the_picture_here(overlay, tmp_path, caplog):
+    """A damaged file of what was set: the backup's masks are used, and no picture leaves until somebody has looked."""
+    file = config(publish={"picture": True}, heatmap={"overlay": True})
+    made = overlay(file)
+    made.replace({"camera.privacy_masks": MASK})
+    made.replace({"zones": [{"name": "door", "polygon": MASK[0]}]})
+    assert made.config.publish.picture
+    written = tmp_path / "overlay-hall.json"
+    written.write_bytes(written.read_bytes()[:-5])
+    for _ in range(2):  # the second run finds no file at first, and the damaged one aside
+        again = overlay(file)
+        again.set("heatmap.interval", 3.0)
+        assert (False, False) == (again.config.publish.picture, again.config.heatmap.overlay)
+        assert f"set them anew, then delete {written}.damaged" in caplog.text
+        assert MASK == value_at(again.config, "camera.privacy_masks")
+        again.save(math.inf)
+        caplog.clear()
+    (tmp_path / "overlay-hall.json.damaged").unlink()
+    assert overlay(file).config.publish.picture
+
+
 def test_what_was_set_of_a_trigger_that_went_is_dropped(overlay):
     """A trigger that is no longer in the file takes its level with it."""
     made = overlay(config())

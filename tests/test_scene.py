@@ -270,9 +270,11 @@ def test_a_flat_frame_of_a_moving_camera_has_a_reason(level):
     assert "shows no depth" in result.reason
 
 
-def test_a_zone_smaller_than_a_pixel_still_has_readings():
-    """A tiny zone keeps the pixels it lies in, so that its readings are numbers."""
-    tiny = ZoneSection(name="tiny", polygon=((0.5, 0.5), (0.502, 0.5), (0.502, 0.502)))
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.99995])
+def test_a_zone_smaller_than_a_pixel_still_has_readings(left):
+    """A tiny zone, at the picture's edge too, keeps the pixels it lies in, so that its readings are numbers."""
+    right = min(1.0, left + 0.002)
+    tiny = ZoneSection(name="tiny", polygon=((left, 0.2), (right, 0.2), (right, 0.8), (left, 0.8)))
     result = MovingScene((tiny,)).update(Camera().shoot(room()))
     assert result.zones[0].prominence is not None
 

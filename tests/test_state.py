@@ -117,13 +117,25 @@ def test_the_state_directory(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_reference_is_written_every_ten_minutes_at_most(tmp_path: Path):
-    """Offers in between are declined, a freshly learned one's too, and the next after the time is taken."""
+    """Offers in between are declined, and the next after the time is taken."""
     store = ReferenceStore(tmp_path, "hall")
     times = [5.0, 5.1, 300.0, 604.9, 605.0, 1000.0, 1205.0]
-    assert [5.0, 605.0, 1205.0] == [now for now in times if store.save({**VALUES, "age": now}, now)]
+    assert [5.0, 605.0, 1205.0] == [now for now in times if store.save({**VALUES, "median": MAP + now}, now)]
     found = store.load(1205.0)
     assert found is not None
-    assert 1205.0 == found["age"]
+    assert np.array_equal(MAP + 1205.0, found["median"])
+
+
+def test_a_new_reference_waits_a_minute_only(tmp_path: Path):
+    """What was learned anew, or calibrated anew, is not lost with the next restart; nor does it wear the card."""
+    store = ReferenceStore(tmp_path, "hall")
+    times = [5.0, 5.1, 64.9, 65.0, 65.1, 130.0]
+    assert [5.0, 65.0, 130.0] == [now for now in times if store.save({**VALUES, "age": now}, now)]
+    assert not store.save({**VALUES, "age": 130.0}, 300.0)
+    again = ReferenceStore(tmp_path, "hall")
+    again.load(0.0)
+    assert not again.save({**VALUES, "age": 130.0}, np.inf, only_new=True)
+    assert again.save({**VALUES, "age": 131.0}, np.inf, only_new=True)
 
 
 def test_a_reference_that_was_loaded_is_not_written_at_once(tmp_path: Path):

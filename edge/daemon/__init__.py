@@ -85,14 +85,14 @@ class Daemon:
         self._status_due = 0.0
         self._hung_up = False
         self._throttled = False
-        self._camera_status: CameraStatus = "offline"
+        self._camera_lost = False
         self._stop = threading.Event()
 
         self._model: DepthModel | None = None
         self.statistics, self._times = health.Statistics(), health.StageTimes()
         self._governor = Governor(config.power, health.temperature)
         self._keeper = Keeper(state, self.topics.id)
-        saved, states = self._keeper.load()
+        saved, states = self._keeper.load(config.camera.privacy_masks)
         self.scene: SceneModel = make_scene(config.scene, config.zones, config.calibration, saved)
         self._triggers = Triggers(config.triggers, states)
         on = [name for name, on in states.items() if on]
@@ -166,6 +166,8 @@ class Daemon:
             # a service that says STOPPING is expected to end, and this one may go on in the same process
             stack.callback(lambda: notify("RELOADING=1" if self.restart_wanted else "STOPPING=1"))
             if self.publisher:
+                # a broker may have an older word of it, from before a power cut
+                self._publish(messages.camera_message(self.topics, "offline"))
                 self.publisher.start()
                 stack.callback(self.publisher.stop)
                 self._desk.tell_settings()
@@ -175,7 +177,7 @@ class Daemon:
                 stack.callback(self.web.stop)
                 logger.info("page at %s", self.web.url)
             # The last states are written whenever that is; while running, writes are bounded.
-            stack.callback(lambda: self._keeper.stop(self._triggers))
+            stack.callback(lambda: self._keeper.stop(self.scene, self._triggers))
             stack.callback(self.overlay.save, math.inf)
             for worker in (self._depth, self._capture):
                 worker.start()
@@ -249,7 +251,7 @@ class Daemon:
         if masked:
             self._camera.mask(camera.privacy_masks)
             self._output.forget_pictures()
-            self._keeper.forget()
+            self._keeper.forget(camera.privacy_masks)
         if masked or (config.scene, config.zones) != (before.scene, before.zones):
             saved = self.scene.saved() if isinstance(self.scene, StillScene) and not masked else None
             self.scene = self._depth.scene = make_scene(config.scene, config.zones, config.calibration, saved)
@@ -392,7 +394,8 @@ class Daemon:
         self._publish(messages.camera_message(self.topics, status))
         if status == "reconnecting":
             self._output.tell("camera_lost", datetime.now(UTC), {"reason": reason})
-        elif status == "online" and self._camera_status == "reconnecting":
+            self._camera_lost = True
+        elif status == "online" and self._camera_lost:
             self._output.tell("camera_back", datetime.now(UTC), {})
-        self._camera_status = status
+            self._camera_lost = False
         self._health_due = 0.0  # a change is worth a report at once

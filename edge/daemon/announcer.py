@@ -75,7 +75,7 @@ class Announcer:
         found = self._discovery(self._told)
         self._told = homeassistant.announced(found)
         for message in found:
-            self._publish(message, keep=False)
+            self._publish(message, keep=not message.payload)  # what is taken back is not found anew after a gap
         reborn, self._reborn = self._reborn, False
         return reborn
 

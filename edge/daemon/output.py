@@ -1,5 +1,7 @@
 """What becomes of every reading: messages, pictures, events, and what has to survive a restart."""
 
+import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -13,11 +15,13 @@ from edge.config import Config
 from edge.daemon.drawing import Drawing
 from edge.errors import EdgeError
 from edge.health import StageTimes
-from edge.records import EventType, Message, Reading
+from edge.records import EventType, Message, Polygon, Reading
 from edge.scene import SceneModel, StillScene
 from edge.state import ReferenceStore, TriggerStore
 from edge.topics import Topics
 from edge.triggers import Triggers
+
+logger = logging.getLogger(__name__)
 
 _SAVE_SECONDS = 30.0
 _SNAPSHOT_SECONDS = 5.0  # between two snapshots at the least
@@ -53,17 +57,20 @@ class Output:
         self._last: Reading | None = None
         self._forgotten_at = 0.0
         self._anew = False
+        self._readings = messages.ReadingPublisher(config.publish, topics)
         self.configure(config)
 
     def configure(self, config: Config) -> None:
         """Publish from now on as this configuration says; with the camera switched off nothing of it is kept."""
         self._config = config
-        self._last = self._last if config.camera.enabled else None
         self._drawing.configure(config.heatmap)
-        self._drawing.offer(self._last)
-        self._readings = messages.ReadingPublisher(config.publish, self._topics)
+        self._readings.configure(config.publish)
         self._heatmap_due = 0.0
         self._board.allow_pictures(config.publish.picture and config.heatmap.enabled)
+        if not config.camera.enabled:
+            self.forget_pictures()
+        elif not config.heatmap.enabled:
+            self._board.forget_pictures()
 
     def forget_pictures(self) -> None:
         """Keep nothing of the pictures that were taken so far, those on their way included."""
@@ -150,16 +157,26 @@ class Output:
 
 
 class Keeper:
-    """Keeps the background and the triggers' states for the next run; its stores bound how often they write."""
+    """Keeps the background and the triggers' states for the next run; its stores bound how often they write.
+
+    A background belongs to the privacy masks that it was seen through: under others it shows what must not be kept.
+    """
 
     def __init__(self, state: Path, camera: str) -> None:
         self._references = ReferenceStore(state, camera)
         self._states = TriggerStore(state, camera)
+        self._masks = ""
         self._due = 0.0
 
-    def load(self) -> tuple[dict[str, Any] | None, dict[str, bool]]:
-        """Return the saved background, or null, and the triggers' states."""
-        return self._references.load(time.monotonic()), self._states.load()
+    def load(self, masks: tuple[Polygon, ...]) -> tuple[dict[str, Any] | None, dict[str, bool]]:
+        """Return the background that was saved under these privacy masks, or null, and the triggers' states."""
+        self._masks = json.dumps(masks)
+        saved = self._references.load(time.monotonic())
+        if saved is not None and saved.pop("privacy_masks", None) != self._masks:
+            logger.info("the saved background was learned under other privacy masks; it is deleted, and learned anew")
+            self._references.forget()
+            saved = None
+        return saved, self._states.load()
 
     def keep(self, reading: Reading, scene: SceneModel, triggers: Triggers) -> None:
         """Write what has changed, where it is due."""
@@ -168,14 +185,19 @@ class Keeper:
         if now < self._due or reading.scene.state != "tracking":
             return
         self._due = now + _SAVE_SECONDS
+        self._keep_background(scene, now)
+
+    def _keep_background(self, scene: SceneModel, now: float, *, only_new: bool = False) -> None:
         saved = scene.saved() if isinstance(scene, StillScene) else None
         if saved is not None:
-            self._references.save(saved, now)
+            self._references.save(saved | {"privacy_masks": self._masks}, now, only_new=only_new)
 
-    def forget(self) -> None:
-        """Delete the background: it shows what is not to be seen any more."""
+    def forget(self, masks: tuple[Polygon, ...]) -> None:
+        """Delete the background: it shows what, under these privacy masks, is not to be seen any more."""
+        self._masks = json.dumps(masks)
         self._references.forget()
 
-    def stop(self, triggers: Triggers) -> None:
-        """Write the last states, whenever that is."""
+    def stop(self, scene: SceneModel, triggers: Triggers) -> None:
+        """Write the last states, and a background that is another one than the file's, whenever that is."""
         self._states.save(triggers.states(), math.inf)
+        self._keep_background(scene, math.inf, only_new=True)

@@ -1,5 +1,6 @@
 """What the process owes to systemd and to signals."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -25,11 +26,14 @@ def signals_handled(actions: Mapping[signal.Signals, Callable[[], object]]) -> I
 
 
 def notify(state: str) -> None:
-    """Tell systemd; nothing where it does not listen (sd_notify(3))."""
+    """Tell systemd; nothing where it does not listen (sd_notify(3)) or does no longer."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection,
+    ):
         connection.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
 
 

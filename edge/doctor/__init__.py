@@ -31,6 +31,7 @@ from edge.weights import load as load_weights
 __all__ = ["Finding", "examine"]
 
 _CONFIG_FOLDER = Path("/etc/edge-depth")
+_STATES = Path("/var/lib")  # there a folder that leads into one that only root looks in
 _CREDENTIALS = Path("/run/credentials")  # of services that run, one folder each; only root looks in
 _UNIT = "edge-depth"
 _LEAST_FREE_BYTES = 100_000_000
@@ -45,19 +46,22 @@ def examine(path: Path | None) -> Iterator[Finding]:
     """
     service = path is not None and path.parent == _CONFIG_FOLDER and shutil.which("systemctl") is not None
     unit = path.stem if path is not None and service else _UNIT
-    if service:
-        _take_over(unit)
+    if service and not _take_over(unit):
+        words = f"what {unit} keeps is for root to see; `sudo edge-depth doctor` looks there, and not at this user's"
+        yield Finding("note", "state", words)
     for finding in _findings(path, service):
         yield replace(finding, command=finding.command.replace("{unit}", unit))
 
 
-def _take_over(unit: str) -> None:
-    """Look where the service does for what it keeps and for its secrets."""
-    state, credentials = Path("/var/lib") / unit, _CREDENTIALS / f"{unit}.service"
-    if state.is_dir():
+def _take_over(unit: str) -> bool:
+    """Look where the service does for what it keeps and for its secrets; return whether we may look there."""
+    state, credentials = _STATES / unit, _CREDENTIALS / f"{unit}.service"
+    may_look = os.access(state, os.R_OK | os.X_OK)
+    if may_look:
         os.environ.setdefault("STATE_DIRECTORY", str(state))
     if os.access(credentials, os.R_OK | os.X_OK):
         os.environ.setdefault("CREDENTIALS_DIRECTORY", str(credentials))
+    return may_look or not os.path.lexists(state)
 
 
 def _findings(path: Path | None, service: bool) -> Iterator[Finding]:
@@ -167,7 +171,7 @@ def _hidden_from_service(path: Path, config: Config) -> list[Path]:
     named = [path, *(Path(file) for file in (tls.ca, tls.cert, tls.key) if file)] if tls else [path]
     if password and Path(password).is_absolute():  # others may be systemd credentials
         named.append(Path(password))
-    return [file for file in named if file.is_file() and not file.stat().st_mode & stat.S_IROTH]
+    return [file for file in named if os.access(file, os.R_OK) and not file.stat().st_mode & stat.S_IROTH]
 
 
 def _state() -> Finding:

@@ -160,9 +160,11 @@ class Publisher:
                 return
             if message.retain and keep:
                 self._retained[message.topic] = message
-            elif not self._connected:
-                self._drops += not message.retain
-                return
+            else:
+                self._retained.pop(message.topic, None)  # which would be sent after this one
+                if not self._connected:
+                    self._drops += not message.retain
+                    return
             key = message.topic
             if message.qos and not message.retain:  # an event: the next one does not make up for it
                 self._events += 1

@@ -42,7 +42,7 @@ class Zones:
 def polygon_mask(polygon: Polygon, shape: tuple[int, ...]) -> Mask:
     """Return the pixels, bool (h, w), that a polygon in fractions of the frame covers or touches."""
     height, width = shape
-    corners = np.array(polygon) * (width, height) - 0.5
+    corners = np.clip(np.array(polygon) * (width, height) - 0.5, 0, (width - 1, height - 1))
     canvas = np.zeros(shape, np.uint8)
     cv2.fillPoly(canvas, [np.round(corners * 16).astype(np.int32)], 1, shift=4)
     return canvas.astype(bool)
