@@ -19,10 +19,11 @@ _COLORMAPS = {
 }
 _HEADROOM = 1.5  # the reference spans 0..1; what comes nearer than all of it still has colours of its own
 _OPACITY = 0.55  # of the colours over the camera's picture
-_LEGEND_SHARE = 0.06  # of the picture's height
+_LEGEND_SHARE = 0.06  # of the picture's shorter side: its words must find room beside each other
 _LEGEND_LEAST_PX = 16
 _ZONE_INK = (255, 255, 255)
 _BOX_INK = (80, 255, 80)  # a colour that no colour map has
+_JPEG_MOST_PX = 65500  # libjpeg's limit for a side
 
 
 def frame_range(values: npt.NDArray[Any]) -> tuple[float, float]:
@@ -70,7 +71,7 @@ def _picture(
         picture = np.asarray(cv2.addWeighted(under, 1 - _OPACITY, picture, _OPACITY, 0), np.uint8)
     if not section.legend:
         return picture
-    return np.vstack([picture, _legend(section, max(_LEGEND_LEAST_PX, round(size[1] * _LEGEND_SHARE)), depth, scale)])
+    return np.vstack([picture, _legend(section, max(_LEGEND_LEAST_PX, round(min(size) * _LEGEND_SHARE)), depth, scale)])
 
 
 def render_picture(frame: Frame, section: HeatmapSection) -> Bytes:
@@ -134,7 +135,14 @@ def _write(strip: Bytes, text: str, x: int) -> int:
 
 
 def encode_jpeg(picture: Bytes, quality: int) -> bytes:
-    """Return a picture, uint8 (H, W, 3) RGB, as JPEG."""
+    """Return a picture, uint8 (H, W, 3) RGB, as JPEG.
+
+    Raises:
+        ValueError: it is too long for one.
+    """
+    height, width = picture.shape[:2]
+    if max(height, width) > _JPEG_MOST_PX:
+        raise ValueError(f"a JPEG has {_JPEG_MOST_PX} pixels a side at most, not {width} x {height}")
     return _encode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 

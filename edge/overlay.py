@@ -26,13 +26,13 @@ KEPT = ("zones", "camera.privacy_masks", CALIBRATION, "triggers")
 
 
 def in_force(path: str | Path) -> "Overlay":
-    """Return a file's configuration with what was set over it, as the daemon with this state directory keeps it.
+    """Return a file's configuration with what was set over it, as the daemon that it is for keeps it.
 
     Raises:
         ConfigError: as `load`.
     """
     file = load(path)
-    return Overlay(file, OverlayStore(state_directory(), file.id or machine_id()))
+    return Overlay(file, OverlayStore(state_directory(Path(path)), file.id or machine_id()))
 
 
 class Overlay:

@@ -21,7 +21,7 @@ Installs this checkout into $prefix, with the configuration $config
 apt where apt has it. Run it again to upgrade:
 
   1. the new version is put beside the old one, which goes on running
-  2. it must read every configuration in $(dirname "$config"), and run the network on a picture
+  2. it must run the network on a picture, and read every configuration in $(dirname "$config") that the old one reads
   3. the services are switched over to it, and must be ready and stay so for $settle_seconds s
   4. then the old one is deleted; if they are not, they go back to the old one and the new one is deleted
 
@@ -78,8 +78,13 @@ try_program() {
     "$new/bin/edge-depth" predict --weights starter-v2 -o "$new" "$picture" >/dev/null ||
         die "the network does not run here; \`edge-depth doctor\` of the checkout says more. Nothing is changed"
     for file in "${config%/*}"/edge-depth*.yaml; do
-        [ ! -e "$file" ] || "$new/bin/edge-depth" check "$file" >/dev/null ||
+        if [ ! -e "$file" ] || "$new/bin/edge-depth" check "$file" >/dev/null; then
+            continue
+        elif [ -n "$previous" ] && "$previous/bin/edge-depth" check "$file" >/dev/null 2>&1; then
             die "the new version does not take $file, as said above. Nothing is changed: mend it and run this again"
+        fi
+        # As with a variable that only the service has, from a drop-in; whether it starts is seen soon.
+        say "Going on although $file is refused, as said above: no version before has taken it here"
     done
 }
 
@@ -92,24 +97,43 @@ install_config() {
     fi
 }
 
-# switch_to VERSION : let command and units be those of that version, at once.
+# switch_to VERSION : let command and units be those of that version. The service is enabled once, before there is a
+# program: where there is one and it isn't enabled, its owner wants that.
 switch_to() {
-    ln -sfn "$1" "$prefix/venv.new"
-    mv -T "$prefix/venv.new" "$prefix/venv"
     mkdir -p "$units" "${link%/*}"
     for name in edge-depth edge-depth@; do
         install -m 644 "$1/edge-depth.service" "$units/$name.service"
     done
     ln -sfn "$command" "$link"
     systemctl daemon-reload
+    [ -n "$previous" ] || systemctl enable edge-depth
+    ln -sfn "$1" "$prefix/venv.new"
+    mv -T "$prefix/venv.new" "$prefix/venv"
 }
 
-# our_units [OPTION] : print which services of ours systemd knows.
-our_units() { systemctl list-units --plain --no-legend "$@" edge-depth.service 'edge-depth@*.service' | cut -d' ' -f1; }
+# list_services [OPTION] : print a line for each service of ours that systemd knows: unit, loaded or not, state.
+list_services() { systemctl list-units --plain --no-legend "$@" edge-depth.service 'edge-depth@*.service'; }
+
+# What runs, and what is about to: loading, or waiting for a camera to be tried again.
+running=() starting=()
+
+find_services() {
+    local unit state
+    while read -r unit _ state _; do
+        case $state in
+            active | reloading | refreshing) running+=("$unit") ;;
+            activating) starting+=("$unit") ;;
+        esac
+    done < <(list_services)
+}
 
 # restart_all : restart what ran before; whether all of it is ready, and still the same process some seconds later.
+# What was about to start is started again too, since the version that it was started from goes; nobody waits for it.
 restart_all() {
     local unit pid
+    for unit in "${starting[@]}"; do
+        systemctl restart --no-block "$unit"
+    done
     for unit in "${running[@]}"; do
         systemctl restart "$unit" || return 1
         pid=$(systemctl show -P MainPID "$unit")
@@ -119,23 +143,23 @@ restart_all() {
 }
 
 switch_over() {
-    # Others, that wait for a camera and are tried again and again, find the new version by themselves.
-    mapfile -t running < <(our_units --state=active)
-    switched=yes
+    local services
     if [ -n "$previous" ]; then
-        say "Switching to the new version${running[*]:+ and restarting ${running[*]}}; loading takes up to a minute each"
-        switch_to "$new"
-        restart_all || die "the new version does not start; its words: journalctl -u edge-depth -n 50"
-    else
-        running=(edge-depth.service)
-        switch_to "$new"
-        systemctl enable edge-depth
-        say "Starting edge-depth; loading the model takes up to a minute"
+        find_services
+        services=("${running[@]}" "${starting[@]}")
+        say "Switching to the new version${services[*]:+ and restarting ${services[*]}; each may take a minute}"
     fi
+    switched=yes
+    switch_to "$new"
+    restart_all || die "the new version does not start; its words: journalctl -u edge-depth -n 50"
 }
 
-# The first start may fail for what is not there yet: a camera, or a broker's password. The program itself was tried.
+# first_start : start the service where nothing of ours runs or is about to, unless its owner disabled it. That may fail
+# for what is not there yet: a camera, or a broker's password. The program itself was tried.
 first_start() {
+    [ ${#running[@]} = 0 ] && [ ${#starting[@]} = 0 ] && systemctl is-enabled --quiet edge-depth || return 0
+    say "Starting edge-depth; loading the model takes up to a minute"
+    running=(edge-depth.service)
     restart_all && return
     systemctl stop edge-depth
     "$command" doctor --config "$config" || true
@@ -152,9 +176,20 @@ trust() {
 }
 
 next_steps() {
+    local unit
+    echo
+    for unit in "${running[@]}" "${starting[@]}"; do
+        if systemctl is-active --quiet "$unit"; then
+            echo "${unit%.service} runs$(systemctl is-enabled --quiet "$unit" && echo ' and starts with the machine')."
+        else
+            echo "${unit%.service} is being started, and does not run yet."
+        fi
+    done
+    if [ -z "${running[*]}${starting[*]}" ]; then
+        echo "edge-depth is installed, but disabled, and does not run: sudo systemctl enable --now edge-depth"
+    fi
     cat <<STEPS
-
-edge-depth runs and starts with the machine. Next:
+Next:
 
   sudo nano $config     name the camera and the broker
   sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth weights fetch     the official weights
@@ -169,7 +204,8 @@ STEPS
 uninstall() {
     local unit
     say "Removing the services and $prefix"
-    for unit in $(our_units --all) $(cd "$units/multi-user.target.wants" 2>/dev/null && ls -d edge-depth*.service 2>/dev/null); do
+    for unit in $(list_services --all | cut -d' ' -f1) \
+        $(cd "$units/multi-user.target.wants" 2>/dev/null && ls -d edge-depth*.service 2>/dev/null); do
         systemctl stop "$unit"
         systemctl disable "$unit"
     done
@@ -201,6 +237,6 @@ else
     install_config
     switch_over
     trust
-    [ -n "$previous" ] || first_start
+    first_start
     next_steps
 fi

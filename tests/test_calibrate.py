@@ -13,10 +13,12 @@ import pytest
 import yaml
 
 from edge.cli import main
-from edge.config import ModelSection, parse
+from edge.config import ModelSection, load, parse
 from edge.depth import load_model
+from edge.overlay import Overlay
 from edge.pictures import read_picture
 from edge.records import Frame
+from edge.state import OverlayStore
 
 A, B = 0.7, 0.15  # of the line that the made distances lie on
 SIZE = 64  # what the network sees here, in pixels: quick
@@ -139,6 +141,20 @@ def test_the_snapshot_is_for_this_user_and_has_a_grid(rig, tmp_path, capsys, mon
     for half in (picture[:, :800], picture[:, 800:]):
         assert half[100:500, 400].mean() > 220
         assert half[300, 100:700].mean() > 220
+
+
+def test_masks_that_were_drawn_on_the_page_hold(rig, tmp_path, state_directory, monkeypatch):
+    """What was set is in force here too: the picture to point at shows nothing of the masked half."""
+    path = tmp_path / "c.yaml"
+    path.write_text("id: hall\n" + configuration(rig.folder))
+    overlay = Overlay(load(path), OverlayStore(state_directory, "hall"))
+    assert overlay.replace({"camera.privacy_masks": [[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]})
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    snapshot = tmp_path / "look.jpg"
+    assert 78 == main(["calibrate", "--config", str(path), "--snapshot", str(snapshot)])  # no point was typed
+    picture = cv2.imread(str(snapshot))[:, :800]
+    between_grid_lines = picture[130:170, [100, 200, 300]]
+    assert between_grid_lines.max() < 20 < picture[130:170, [500, 600, 700]].max()
 
 
 def test_two_points_have_no_error_to_tell(rig, tmp_path, capsys):

@@ -126,6 +126,58 @@ def test_predict_goes_on_after_a_bad_picture(tmp_path, photos, capsys):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["c-good.jpg"]
 
 
+def test_predict_of_a_very_tall_or_wide_picture_has_a_legend(tmp_path, capsys):
+    """A screenshot of a whole page, or a panorama, is a picture like any other."""
+    noise = np.random.default_rng(0).integers(0, 255, (1500, 108, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "tall.png"), noise)
+    cv2.imwrite(str(tmp_path / "wide.png"), noise.transpose(1, 0, 2))
+    pictures = [str(tmp_path / "tall.png"), str(tmp_path / "wide.png")]
+    assert main(["predict", *pictures, "-o", str(tmp_path / "out")]) == 0
+    assert cv2.imread(str(tmp_path / "out" / "tall.jpg")).shape == (1516, 108, 3)
+    assert cv2.imread(str(tmp_path / "out" / "wide.jpg")).shape == (124, 1500, 3)
+
+
+def test_predict_goes_on_after_a_picture_without_a_result(tmp_path, photos, capsys):
+    """Too long for a JPEG, or a folder in the result's place: told, counted, and the others are done."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a-long.png"), np.zeros((33000, 32, 3), np.uint8))
+    for name in ("b-taken.jpg", "c-good.jpg"):
+        (folder / name).write_bytes((photos / "stairs.jpg").read_bytes())
+    (out / "b-taken.jpg").mkdir(parents=True)
+    assert main(["predict", str(folder), "-o", str(out)]) == 65
+    told = capsys.readouterr().err
+    assert "a-long.png: no jpg can be made of it: a JPEG has 65500 pixels a side at most" in told
+    assert "b-taken.jpg can't be written: Is a directory" in told
+    assert "2 of 3 pictures could not be used" in told
+    assert (out / "c-good.jpg").is_file()
+
+
+def test_predict_goes_on_where_the_network_fails_at_a_picture(tmp_path, photos, capsys, monkeypatch):
+    """It ends with 70, the status of what is not the pictures' fault, when the others are done."""
+    answers = iter([np.full((192, 256), np.nan, np.float32), np.ones((192, 256), np.float32)])
+    monkeypatch.setattr("edge.engines.pytorch.TorchEngine.run", lambda *_: next(answers))
+    pictures = [str(photos / "desk.jpg"), str(photos / "selfie.jpg")]
+    assert main(["predict", *pictures, "-o", str(tmp_path / "out")]) == 70
+    assert "1 of 2 pictures could not be used" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["selfie.jpg"]
+
+
+def test_predict_into_a_file_is_told(tmp_path, photos, capsys):
+    """Where the results' folder should be is a file, or a file is on the way to it: 78, and the file is as it was."""
+    (tmp_path / "file").write_text("mine")
+    for output in (tmp_path / "file", tmp_path / "file" / "out"):
+        assert main(["predict", str(photos / "desk.jpg"), "-o", str(output)]) == 78
+        assert f"--output: must be a folder that can be had, not {output}: " in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_predict_of_a_path_that_can_not_be_is_told(tmp_path, capsys):
+    """A name that no file system takes is no traceback either."""
+    assert main(["predict", "x" * 300, "-o", str(tmp_path)]) == 65
+    assert "can't be read: File name too long" in capsys.readouterr().err
+
+
 def test_predict_of_a_single_pixel_says_what_is_needed(tmp_path, capsys):
     """A 1x1 picture has no depth: the size that is needed is told, the status is 65 and nothing is written."""
     path = tmp_path / "one.png"

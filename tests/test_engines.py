@@ -1,6 +1,7 @@
 """Every engine says the same; their files are made, verified, kept, damaged and refused."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 
 from edge import export
 from edge.cli import main
-from edge.config import ModelSection
+from edge.config import ModelSection, load
 from edge.depth import load_model, network_pixels
 from edge.engines import NAMES, chosen, folder_of, make_engine, remember
 from edge.errors import EngineError
 from edge.evaluation import agreement
+from edge.overlay import Overlay
 from edge.pictures import read_picture
+from edge.state import OverlayStore
 from edge.weights import STARTER, identify
 from tests import parity
 from tests.broker import eventually
@@ -243,6 +246,28 @@ def test_int8_is_calibrated_with_ones_own_camera(own, tmp_path, photos, capsys):
     assert "camera" == own.record().calibration
 
 
+def test_frames_to_calibrate_with_have_their_masks(tmp_path, photos, state_directory, monkeypatch):
+    """A privacy mask that was drawn on the page, and is not in the file, is in force for `--from-camera` too."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"id: hall\ncamera: {{source: {photos}, fps: 30}}\nmqtt: {{enabled: false}}\n")
+    overlay = Overlay(load(config), OverlayStore(state_directory, "hall"))
+    assert overlay.replace({"camera.privacy_masks": [[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]})
+    given = []
+    monkeypatch.setattr(export, "export", lambda _, info, samples, *__, **___: given.append(samples) or folder_of(info))
+    assert 0 == main(["export", "--weights", STARTER.name, "--from-camera", str(config), "--seconds", "0.4"])
+    frames = given[0].verifying[::2]  # the others are their mirror images
+    assert frames
+    assert all(frame[:, : frame.shape[1] // 2 - 4].max() < 10 < frame.max() for frame in frames)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "file"])
+def test_a_folder_of_pictures_that_is_none_is_told(tmp_path, capsys, name):
+    """Not there, or a file: 65, as for pictures that can't be used."""
+    (tmp_path / "file").write_text("x")
+    assert 65 == main(["export", "--weights", STARTER.name, "--pictures", str(tmp_path / name)])
+    assert f"{tmp_path / name}: can't be read as a folder of pictures: " in capsys.readouterr().err
+
+
 def test_too_few_pictures_are_told(files, tmp_path, capsys):
     """An almost empty folder is no calibration."""
     (tmp_path / "few").mkdir()
@@ -265,6 +290,64 @@ def test_auto_measures_once_and_remembers(files, monkeypatch, caplog):
     monkeypatch.setattr("edge.export.contest.measured", None)  # a second measurement would fail
     export.settled(section(), (64, 64), lambda: True)
     assert name == load_model(section()).engine.name
+
+
+@pytest.mark.parametrize("missing", ["onnxruntime", "torch"])
+def test_auto_remembers_nothing_while_an_engine_can_not_be_measured(files, monkeypatch, caplog, missing):
+    """What killed its process may be gone at the next start; until then the fastest of the others runs."""
+    times = {"onnxruntime-int8": 9.0, "onnxruntime": 5.0, "torchscript": 7.0, "torch": 8.0}
+
+    def apart(section, name, *_):
+        if name == missing:
+            raise EngineError("its process died of SIGKILL")
+        return measured_row(name, times[name], True)
+
+    monkeypatch.setattr("edge.export.contest._apart", apart)
+    expected = "torchscript" if missing == "onnxruntime" else "onnxruntime"
+    assert expected == export.settled(section(), (64, 64), lambda: True).engine
+    assert chosen(section(), info()) is None
+    assert f"engine {expected} for now: " in caplog.text
+    assert "measured again at the next start" in caplog.text
+
+
+def test_auto_without_a_measurement_is_torch_for_now(own, caplog):
+    """Damaged samples keep every engine from being measured: what mends them is told, and nothing is remembered."""
+    (own.folder / "samples.safetensors").write_bytes(bytes(200))
+    assert "torch" == export.settled(section(), (64, 64), lambda: True).engine
+    assert chosen(section(), info()) is None
+    assert "engine torch for now: none could be measured" in caplog.text
+    assert "samples.safetensors: is missing or damaged" in caplog.text
+    assert "run `edge-depth export --again`" in caplog.text
+
+
+def refuse(own, *names):
+    path = own.folder / "manifest.json"
+    document = json.loads(path.read_text())
+    for name in names:
+        document["engines"][name]["accepted"] = False
+    path.write_text(json.dumps(document))
+
+
+def test_auto_never_takes_an_engine_that_was_refused(own, monkeypatch):
+    """It isn't measured: were it the fastest and just accurate enough this time, it would not start."""
+    refuse(own, "onnxruntime-int8")
+    tried = []
+    monkeypatch.setattr(
+        "edge.export.contest._apart", lambda _, name, *__: tried.append(name) or measured_row(name, 5.0, True)
+    )
+    decided = export.settled(section(), (64, 64), lambda: True)
+    assert ["onnxruntime", "torchscript", "torch"] == tried
+    assert "onnxruntime" == decided.engine == load_model(decided).engine.name
+
+
+def test_auto_with_nothing_but_refused_engines_is_torch(own, monkeypatch, caplog):
+    """Nothing is measured; the log says what may help."""
+    caplog.set_level("INFO")
+    refuse(own, *FILED)
+    monkeypatch.setattr("edge.export.contest.measured", None)
+    assert "auto" == export.settled(section(), (64, 64), lambda: True).engine
+    assert "not accurate enough for these weights" in caplog.text
+    assert "`edge-depth export --again --from-camera FILE`" in caplog.text
 
 
 def test_auto_without_files_is_torch_and_says_what_is_faster(caplog):
@@ -309,7 +392,7 @@ def test_a_damaged_choice_is_none(files, made, text):
 def test_a_choice_that_can_not_be_kept_holds_all_the_same(files, monkeypatch, caplog):
     """A read-only state directory, or one that is another user's: a warning, and the fastest engine for this time."""
     monkeypatch.setattr("edge.engines.choice._path", lambda: Path("/proc/nobody/may/write"))
-    rows = [measured_row("torch", 9.0, True), measured_row("onnxruntime", 5.0, True)]
+    rows = [measured_row(name, 5.0 if name == "onnxruntime" else 9.0, True) for name in NAMES]
     monkeypatch.setattr("edge.export.contest.measured", lambda *_: rows)
     assert "onnxruntime" == export.settled(section(), (64, 64), lambda: True).engine
     assert "/proc/nobody/may/write can't be written: " in caplog.text
@@ -366,6 +449,16 @@ def test_bench_prints_a_table_and_a_row_for_the_readme(files, capsys):
     assert lines[1].startswith("onnxruntime ")
     assert lines[-1].startswith("| ")
     assert lines[-1].endswith(" MB |")
+
+
+def test_bench_takes_weights_by_a_relative_path(tmp_path, monkeypatch, capsys):
+    """It means the file that it means to every other command."""
+    shutil.copy(identify(STARTER.name).path, tmp_path / "mine.safetensors")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["bench", "--weights", "mine.safetensors", "--engines", "torch", "--seconds", "0.1", "--sizes", "64"]
+    assert 0 == main([*arguments, "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert (["torch"], {}) == ([row["engine"] for row in document["rows"]], document["left_out"])
 
 
 def test_bench_without_anything_to_measure_fails(capsys):

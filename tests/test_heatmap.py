@@ -5,6 +5,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from edge.config import HeatmapSection, SceneSection
 from edge.heatmap import colour, encode_jpeg, encode_png, frame_range, grey, normalise, render, render_snapshot
@@ -45,6 +47,20 @@ def test_heatmap_has_the_width_asked_for_and_the_aspect_of_the_frame():
     assert 192 < with_legend.shape[0] < 230
     np.testing.assert_array_equal(render(scene_of(room()), BARE), with_legend[:192])
     assert with_legend[192:].max() > 200
+
+
+@given(st.integers(64, 256), st.integers(1, 200), st.integers(1, 60))
+@example(width=64, across=1, share=60)
+@example(width=256, across=60, share=1)
+def test_the_legend_fits_under_a_picture_of_any_shape(width, across, share):
+    """A stripe of a panorama or of a whole web page has a legend too, in the width asked for."""
+    pixels = np.zeros((across * share, across, 3), np.uint8)
+    for turned in (pixels, np.ascontiguousarray(pixels.transpose(1, 0, 2))):
+        scene = Scene(depth=Camera(noise=0.0).shoot(room(), (500.0, 9.0), turned), state="moving", quality=1.0)
+        bare, picture = (render(scene, HeatmapSection(width=width, legend=legend)) for legend in (False, True))
+        assert (width, width) == (bare.shape[1], picture.shape[1])
+        assert 16 <= len(picture) - len(bare) <= max(16, 0.07 * width)
+        assert picture[len(bare) :].max() > 200
 
 
 def test_colours_do_not_depend_on_the_frames_scale_and_shift():

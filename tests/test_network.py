@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from edge.errors import WeightsError
-from edge.network import Serving, build, fold_batch_norm, normalised
+from edge.network import MidasSmall, Serving, build, fold_batch_norm, normalised
 from edge.records import Architecture
-from edge.weights import OFFICIAL, STARTER, load
+from edge.weights import ENCODERS, OFFICIAL, STARTER, load
 from tests import parity
 
 
@@ -76,6 +76,14 @@ def test_another_encoder_and_width_are_parameters():
     info, arrays = load(STARTER.name)
     assert info.architecture == Architecture(encoder="tf_efficientnet_lite0", features=48, expand=False)
     assert run(build(info.architecture, arrays), 256, 96).shape == (96, 256)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_encoder_that_a_file_may_name_can_be_built(encoder):
+    """The network is cut out of timm's, without a number being made or fetched."""
+    with torch.device("meta"):
+        network = MidasSmall(Architecture(encoder=encoder, features=48, expand=True))
+        assert (1, 64, 96) == network(torch.zeros(1, 3, 64, 96)).shape
 
 
 def test_weights_that_do_not_fit_are_listed(checkpoint):

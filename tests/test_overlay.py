@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge.cli import main
 from edge.config import Config, changed, options, value_at
 from edge.errors import ConfigError
-from edge.overlay import Overlay
+from edge.overlay import Overlay, in_force
 from edge.state import OverlayStore
 
 POINTS = [{"x": 0.2, "y": 0.9, "metres": 1.0}, {"x": 0.5, "y": 0.5, "metres": 4.0}]
@@ -164,6 +164,23 @@ def test_check_shows_what_was_set(tmp_path, state_directory, capsys):
     printed = capsys.readouterr().out
     assert "interval: 7.0" in printed
     assert f"in place of what {file} says: heatmap.interval" in printed.splitlines()[0]
+
+
+def test_a_services_own_is_found_without_being_named(tmp_path, monkeypatch):
+    """`sudo edge-depth calibrate --config /etc/edge-depth/…` must not miss the masks that were drawn on the page."""
+    monkeypatch.delenv("STATE_DIRECTORY")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
+    monkeypatch.setattr("edge.config.SERVICES", tmp_path)
+    monkeypatch.setattr("edge.config.SERVICE_STATES", tmp_path / "lib")
+    path = tmp_path / "edge-depth@front.yaml"
+    path.write_text("id: front\n")
+    assert () == in_force(path).config.camera.privacy_masks
+    kept = tmp_path / "lib" / "edge-depth@front"
+    kept.mkdir(parents=True)
+    Overlay(config(), OverlayStore(kept, "front")).replace({"camera.privacy_masks": MASK})
+    assert MASK == value_at(in_force(path).config, "camera.privacy_masks")
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "other"))
+    assert () == in_force(path).config.camera.privacy_masks
 
 
 jsons = st.recursive(

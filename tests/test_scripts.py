@@ -330,12 +330,26 @@ def test_the_installer_refuses_what_it_does_not_know():
     assert "unknown option --remove" in done.stderr
 
 
-# Stands for systemd: notes what it is asked for; a service starts if its program does.
+# Stands for systemd: notes what it is asked for, and keeps in $STATES what state each service is in and whether it is
+# enabled. A service starts if its program does, and is tried again and again if not.
 SYSTEMCTL = """
 echo "$*" >>"$LOG"
+mkdir -p "$STATES/enabled"
+name=${@: -1}
+name=${name%.service}.service
 case $* in
-    list-units*) [ ! -e "$LOG.running" ] || echo edge-depth.service loaded active running ;;
-    restart*) touch "$LOG.running"; exec "$DESTDIR/opt/edge-depth/venv/bin/edge-depth" run ;;
+    list-units*) cd "$STATES" && for u in *.service; do [ ! -e "$u" ] || echo "$u loaded $(<"$u") x"; done ;;
+    'restart --no-block'*) ;;
+    restart*)
+        echo activating >"$STATES/$name"
+        "$DESTDIR/opt/edge-depth/venv/bin/edge-depth" run || exit
+        echo active >"$STATES/$name"
+        ;;
+    stop*) echo inactive >"$STATES/$name" ;;
+    enable*) [ -z "${CUT_OFF-}" ] || kill -9 $PPID; touch "$STATES/enabled/$name" ;;
+    disable*) rm -f "$STATES/enabled/$name" ;;
+    is-enabled*) [ -e "$STATES/enabled/$name" ] ;;
+    is-active*) [ "$(cat "$STATES/$name" 2>/dev/null)" = active ] ;;
     show*) echo 42 ;;
 esac
 """
@@ -364,15 +378,19 @@ def machine(checkout, programs, tmp_path):
     installer.write_text(f"{first}\n{PROGRAM}\nswitch_over(){rest}", encoding="utf-8")
     log = tmp_path / "log"
 
-    def install(*arguments, fails=""):
+    states = tmp_path / "states"
+
+    def install(*arguments, fails="", cut_off=""):
         log.unlink(missing_ok=True)
         environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "LOG": str(log), "FAILS": fails}
         environment |= {"DESTDIR": str(tmp_path / "machine"), "SETTLE_SECONDS": "0"}
+        environment |= {"STATES": str(states), "CUT_OFF": cut_off}
         command = [str(installer), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         return done, log.read_text(encoding="utf-8") if log.exists() else ""
 
     install.root = tmp_path / "machine"
+    install.states = states
     return install
 
 
@@ -443,6 +461,103 @@ def test_a_first_installation_that_can_not_work_leaves_nothing(machine):
     assert (1, set()) == (done.returncode, installed(machine))
     assert "enable" not in log
     assert not (machine.root / "opt/edge-depth").exists()
+
+
+# The states of edge-depth and of edge-depth@front before, whether edge-depth is enabled; what is restarted and said.
+STATES = [
+    ("inactive", "", True, ["restart edge-depth.service"], "edge-depth runs and starts with the machine."),
+    ("failed", "", True, ["restart edge-depth.service"], "edge-depth runs and starts with the machine."),
+    ("inactive", "", False, [], "edge-depth is installed, but disabled, and does not run"),
+    ("inactive", "active", True, ["restart edge-depth@front.service"], "edge-depth@front runs."),
+    (
+        "activating",
+        "",
+        True,
+        ["restart --no-block edge-depth.service"],
+        "edge-depth is being started, and does not run yet.",
+    ),
+    (
+        "active",
+        "activating",
+        True,
+        ["restart --no-block edge-depth@front.service", "restart edge-depth.service"],
+        "edge-depth runs and starts with the machine.\nedge-depth@front is being started, and does not run yet.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("one", "front", "enabled", "restarts", "words"), STATES)
+def test_an_upgrade_starts_what_is_to_run(machine, one, front, enabled, restarts, words):
+    """What runs is restarted, what is about to as well; what stands still is started unless its owner disabled it."""
+    machine()
+    for name, state in (("edge-depth", one), ("edge-depth@front", front)):
+        (machine.states / f"{name}.service").write_text(state, encoding="utf-8")
+    if not enabled:
+        (machine.states / "enabled" / "edge-depth.service").unlink()
+    done, log = machine()
+    assert 0 == done.returncode, done.stderr
+    assert restarts == [line for line in log.splitlines() if line.startswith("restart")]
+    assert words in done.stdout
+    assert 2 >= done.stdout.count("runs") + done.stdout.count("does not run")
+    assert "enable edge-depth" not in log
+
+
+def test_what_is_about_to_start_comes_from_no_version_that_is_deleted(machine):
+    """A service that loads, or waits for its camera, is restarted after the switch, and again after the way back."""
+    machine()
+    for name, state in (("edge-depth", "active"), ("edge-depth@front", "activating")):
+        (machine.states / f"{name}.service").write_text(state, encoding="utf-8")
+    done, log = machine(fails="run")
+    assert 1 == done.returncode
+    assert "Going back to the version before" in done.stderr
+    steps = [line for line in log.splitlines() if line.startswith(("daemon-reload", "restart"))]
+    assert ["daemon-reload", "restart --no-block edge-depth@front.service", "restart edge-depth.service"] * 2 == steps
+
+
+def test_a_second_run_after_a_first_start_that_failed_starts_the_service(machine):
+    """It ends with 0 only when the service runs; until then it says again what is wrong."""
+    machine(fails="run")
+    again, _ = machine(fails="run")
+    assert (1, "") == (again.returncode, again.stdout.partition("runs")[2])
+    assert "installed, but stopped" in again.stderr
+    done, log = machine()
+    assert 0 == done.returncode, done.stderr
+    assert "edge-depth runs and starts with the machine." in done.stdout
+    assert "restart edge-depth.service" in log
+
+
+def test_a_first_installation_that_was_cut_off_is_done_again(machine):
+    """Killed before the service was enabled, as by a power cut: the next run enables and starts it."""
+    assert -9 == machine(cut_off="enable")[0].returncode
+    done, log = machine()
+    assert 0 == done.returncode, done.stderr
+    assert ["enable edge-depth", "restart edge-depth.service"] == [
+        line for line in log.splitlines() if line.startswith(("enable", "restart"))
+    ]
+    assert "edge-depth runs and starts with the machine." in done.stdout
+    assert [version(machine)] == list((machine.root / "opt/edge-depth/versions").iterdir())
+
+
+def test_a_configuration_that_the_old_version_refuses_too_is_no_reason_to_stop(machine):
+    """As one with a variable that only the service has: the upgrade warns and goes on, and the start decides."""
+    machine()
+    before = version(machine)
+    old = before / "bin" / "edge-depth"
+    put(old, '[ "$1" != check ]')
+    done, log = machine(fails="check")
+    assert 0 == done.returncode, done.stderr
+    assert "edge-depth.yaml is refused, as said above: no version before has taken it here" in done.stderr
+    assert before != version(machine)
+    assert "restart edge-depth.service" in log
+
+
+def test_a_kept_configuration_does_not_stop_a_new_installation(machine):
+    """There is nothing that could be harmed, and the first start tells more."""
+    machine()
+    machine("--uninstall")
+    done, _ = machine(fails="check")
+    assert 0 == done.returncode, done.stderr
+    assert "is refused, as said above" in done.stderr
 
 
 def test_a_first_start_that_fails_is_explained(machine):

@@ -115,9 +115,10 @@ def test_what_is_no_weights_file_is_described(tmp_path, data, words, ending):
 def test_safetensors_say_which_network_they_are_for(tmp_path):
     """Metadata name encoder, width and expansion; a file without them is taken for the official network."""
     path = tmp_path / "mine.safetensors"
-    save_file({"a": np.ones(2, np.float32)}, path, {"encoder": "e", "features": "8", "expand": "true"})
+    encoder = "tf_efficientnet_lite4"
+    save_file({"a": np.ones(2, np.float32)}, path, {"encoder": encoder, "features": "8", "expand": "true"})
     info, _ = weights.load(str(path))
-    assert ("mine", "e", 8, True) == (
+    assert ("mine", encoder, 8, True) == (
         info.name,
         info.architecture.encoder,
         info.architecture.features,
@@ -125,6 +126,29 @@ def test_safetensors_say_which_network_they_are_for(tmp_path):
     )
     save_file({"a": np.ones(2, np.float32)}, path)
     assert weights.OFFICIAL.architecture == weights.load(str(path))[0].architecture
-    save_file({"a": np.ones(2, np.float32)}, path, {"encoder": "e", "features": "many", "expand": "true"})
+    save_file({"a": np.ones(2, np.float32)}, path, {"encoder": encoder, "features": "many", "expand": "true"})
     with pytest.raises(WeightsError, match="metadata must hold encoder, features and expand"):
         weights.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "encoder", ["resnet18", "hf-hub:example/none", "local-dir:/tmp", "tf_efficientnet_lite0.in1k", "nonsense", ""]
+)
+def test_a_file_can_not_name_any_network_of_timms(tmp_path, encoder):
+    """What doesn't fit can't be run, and what is on the network is not looked for: those that can be used are told."""
+    path = tmp_path / "mine.safetensors"
+    save_file({"a": np.ones(2, np.float32)}, path, {"encoder": encoder, "features": "8", "expand": "true"})
+    with pytest.raises(WeightsError, match=r"used here; take weights for one of tf_efficientnet_lite0, ") as it:
+        weights.identify(str(path))
+    assert f"the encoder {encoder!r}" in str(it.value)
+    assert 78 == it.value.exit_code
+
+
+@pytest.mark.parametrize("features", [-3, 0, 1, 1025, 10**12])
+def test_a_file_can_not_name_any_width(tmp_path, features):
+    """A decoder of no channels, or of more than there is memory for, is refused before it is built."""
+    path = tmp_path / "mine.safetensors"
+    shape = {"encoder": "tf_efficientnet_lite0", "features": str(features), "expand": "true"}
+    save_file({"a": np.ones(2, np.float32)}, path, shape)
+    with pytest.raises(WeightsError, match=rf"features must be 2\.\.1024, not {features}"):
+        weights.identify(str(path))

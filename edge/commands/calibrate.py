@@ -83,14 +83,14 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _configuration(args: argparse.Namespace) -> "Config":
-    """Return the configuration with what the command line says in place of its own calibration.
+    """Return the configuration in force with what the command line says in place of its own calibration.
 
     Raises:
         ConfigError: with every problem of the file, or of the arguments.
     """
-    from edge.config import load
+    from edge.overlay import in_force
 
-    config = load(args.config) if args.config else _checked({"camera.source": args.camera})
+    config = in_force(args.config).config if args.config else _checked({"camera.source": args.camera})
     if config.scene.mode != "still":
         raise ConfigError(
             "scene.mode: must be still for a calibration: a camera that moves has no background to fit to"

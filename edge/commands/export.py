@@ -64,15 +64,15 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _watch(config: str, seconds: float) -> "list[Bytes]":
-    """Return frames of a configured camera, spread over some seconds.
+    """Return frames of a configured camera, spread over some seconds; what was set over the file holds, as masks do.
 
     Raises:
         CameraError: it can't be opened, or delivers nothing.
     """
     from edge.camera import EndOfCamera, open_camera
-    from edge.config import load
+    from edge.overlay import in_force
 
-    camera = open_camera(load(config).camera)
+    camera = open_camera(in_force(config).config.camera)
     print(f"watching {camera.name} for {seconds:.0f} s", file=sys.stderr)
     frames: list[Bytes] = []
     camera.open()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.commands import thirds
-from edge.errors import ConfigError, PictureError
+from edge.errors import ConfigError, EngineError, PictureError
 
 if TYPE_CHECKING:
     from edge.depth import DepthModel
@@ -62,7 +62,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Write the heatmaps; return 0, or 65 when a picture could not be used."""
+    """Write the heatmaps; return 0, 65 when a picture could not be used, or 70 when the network failed at one."""
     from edge.config import ModelSection
 
     pictures = _expand(args.pictures)
@@ -71,42 +71,61 @@ def main(args: argparse.Namespace) -> int:
         section = ModelSection(weights=args.weights, engine=args.engine, input_size=args.size)
     except ValueError as error:
         raise ConfigError(f"--size: must be 64..512 and a multiple of 32, not {args.size}") from error
-    args.output.mkdir(parents=True, exist_ok=True)
+    _make_folder(args.output)
 
     from edge.depth import load_model
 
     model = load_model(section)
-    failed = 0
+    codes = []
     for number, path in enumerate(_with_progress(pictures)):
         try:
             _predict(model, path, number, args)
-        except PictureError as error:
-            failed += 1
+        except (PictureError, EngineError) as error:
+            codes.append(error.exit_code)
             print(f"edge-depth: {error}", file=sys.stderr)
-    if failed:
-        print(f"edge-depth: {failed} of {len(pictures)} pictures could not be used", file=sys.stderr)
-    return PictureError.exit_code if failed else 0
+    if codes:
+        print(f"edge-depth: {len(codes)} of {len(pictures)} pictures could not be used", file=sys.stderr)
+    return max(codes, default=0)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder for the results, unless it is there.
+
+    Raises:
+        ConfigError: it can't be made, or something else has its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output: must be a folder that can be had, not {folder}: {error.strerror}") from error
 
 
 def _expand(paths: list[Path]) -> list[Path]:
     """Return the pictures meant: each file itself, each folder's pictures by name.
 
     Raises:
-        PictureError: a path is not there, or a folder holds no picture.
+        PictureError: a path is not there or can't be looked at, or a folder holds no picture.
     """
-    from edge.pictures import SUFFIXES
-
     pictures: list[Path] = []
     for path in paths:
-        found = [path]
-        if path.is_dir():
-            found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
-            if not found:
-                raise PictureError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
-        elif not path.exists():
-            raise PictureError(f"{path}: there is no such file or folder")
-        pictures += found
+        try:
+            pictures += _found(path)
+        except OSError as error:
+            raise PictureError(f"{path}: can't be read: {error.strerror}") from error
     return pictures
+
+
+def _found(path: Path) -> list[Path]:
+    from edge.pictures import SUFFIXES
+
+    if path.is_dir():
+        found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
+        if not found:
+            raise PictureError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
+        return found
+    if not path.exists():
+        raise PictureError(f"{path}: there is no such file or folder")
+    return [path]
 
 
 def _check_names(pictures: list[Path], args: argparse.Namespace) -> None:
@@ -132,7 +151,12 @@ def _target(path: Path, name: str, folder: Path) -> Path:
 
 
 def _predict(model: "DepthModel", path: Path, number: int, args: argparse.Namespace) -> None:
-    """Write one picture's results and print its readings."""
+    """Write one picture's results and print its readings.
+
+    Raises:
+        PictureError: it can't be used, or a result can't be made or written.
+        EngineError: the network failed at it.
+    """
     import time
 
     from edge.pictures import read_picture
@@ -148,7 +172,7 @@ def _predict(model: "DepthModel", path: Path, number: int, args: argparse.Namesp
     written = []
     for name in args.format:
         target = _target(path, name, args.output)
-        target.write_bytes(_encoded(scene, name, legend=not args.no_legend))
+        _write(target, scene, name, path, legend=not args.no_legend)
         written.append(str(target))
     if args.json:
         print(json.dumps(_reading(scene, path, written)), flush=True)
@@ -158,8 +182,28 @@ def _predict(model: "DepthModel", path: Path, number: int, args: argparse.Namesp
         print(", ".join(written), flush=True)
 
 
+def _write(target: Path, scene: "Scene", name: str, path: Path, *, legend: bool) -> None:
+    """Write one result.
+
+    Raises:
+        PictureError: it can't be made, as a JPEG of a picture that is too long, or can't be written.
+    """
+    try:
+        data = _encoded(scene, name, legend=legend)
+    except ValueError as error:
+        raise PictureError(f"{path}: no {name} can be made of it: {error}; choose another --format") from error
+    try:
+        target.write_bytes(data)
+    except OSError as error:
+        raise PictureError(f"{path}: {target} can't be written: {error.strerror}") from error
+
+
 def _encoded(scene: "Scene", name: str, *, legend: bool) -> bytes:
-    """Return one result as the bytes of its file; pictures have the size of the original, `npy` the network's."""
+    """Return one result as the bytes of its file; pictures have the size of the original, `npy` the network's.
+
+    Raises:
+        ValueError: the picture can't be encoded in that format.
+    """
     import io
 
     import cv2

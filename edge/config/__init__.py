@@ -38,6 +38,8 @@ from edge.topics import machine_id
 __all__ = [
     "MASKED",
     "OPTIONS",
+    "SERVICES",
+    "SERVICE_STATES",
     "STREAM",
     "CalibrationSection",
     "CameraSection",
@@ -69,6 +71,9 @@ __all__ = [
     "state_directory",
     "value_at",
 ]
+
+SERVICES = Path("/etc/edge-depth")  # their configurations
+SERVICE_STATES = Path("/var/lib")  # a folder each, which leads into one that only root looks in
 
 _MAX_BYTES = 100_000
 
@@ -138,9 +143,14 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def state_directory() -> Path:
-    """Return where the daemon keeps what survives a restart: systemd's $STATE_DIRECTORY, else the user's data."""
+def state_directory(config: Path | None = None) -> Path:
+    """Return where the daemon keeps what survives a restart: systemd's $STATE_DIRECTORY, else the user's data.
+
+    With the path of a service's configuration, without $STATE_DIRECTORY, it is the service's where we may look there.
+    """
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if state:
         return Path(state)
+    if config and config.parent == SERVICES and os.access(SERVICE_STATES / config.stem, os.R_OK | os.X_OK):
+        return SERVICE_STATES / config.stem
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edge-depth"

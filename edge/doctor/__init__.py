@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from edge.config import STREAM, Config, load, state_directory
+from edge.config import SERVICE_STATES, SERVICES, STREAM, Config, load, state_directory
 from edge.doctor.ailments import Finding, diagnosed, found
 from edge.doctor.apart import try_apart
 from edge.engines import folder_of
@@ -30,8 +30,7 @@ from edge.weights import load as load_weights
 
 __all__ = ["Finding", "examine"]
 
-_CONFIG_FOLDER = Path("/etc/edge-depth")
-_STATES = Path("/var/lib")  # there a folder that leads into one that only root looks in
+_CONFIG_FOLDER, _STATES = SERVICES, SERVICE_STATES
 _CREDENTIALS = Path("/run/credentials")  # of services that run, one folder each; only root looks in
 _UNIT = "edge-depth"
 _LEAST_FREE_BYTES = 100_000_000

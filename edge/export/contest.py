@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.config import ModelSection
-from edge.engines import NAMES, chosen, folder_of, remember
+from edge.engines import NAMES, Record, chosen, folder_of, remember
 from edge.errors import EngineError
 from edge.export.measure import Measured
 from edge.weights import identify
@@ -22,6 +23,11 @@ _SECONDS = 2.0
 _LONGEST_SECONDS = 180.0  # a cold SD card under a cold torch
 _POLL_SECONDS = 0.2
 _MOST_WORDS = 500
+_NONE = "there are no others for these weights yet; `edge-depth export` makes faster ones"
+_REFUSED = (
+    "the others are not accurate enough for these weights; pictures of your own may help: "
+    "`edge-depth export --again --from-camera FILE`"
+)
 
 
 class Interrupted(Exception):
@@ -30,6 +36,8 @@ class Interrupted(Exception):
 
 def settled(section: ModelSection, size: tuple[int, int], wanted: Callable[[], bool]) -> ModelSection:
     """Return the section with its engine decided; `auto` is measured where nothing is remembered, and then remembered.
+
+    A choice among some alone, since others could not be measured, holds for this time: what kept them may pass.
 
     `size` is the network's (width, height). `wanted` is asked several times a second whether to go on; where it says
     no, the section comes back as it was.
@@ -47,9 +55,9 @@ def settled(section: ModelSection, size: tuple[int, int], wanted: Callable[[], b
     except EngineError as error:
         logger.warning("no engine can be measured: %s; torch takes their place", error)
         return section.model_copy(update={"engine": "torch"})
-    names = [name for name in NAMES if name == "torch" or (record and name in record.engines)]
+    names = _candidates(record)
     if names == ["torch"]:
-        logger.info("engine torch: there are no others for these weights yet; `edge-depth export` makes faster ones")
+        logger.info("engine torch: %s", _REFUSED if record and record.engines else _NONE)
         return section
     logger.info("measuring engines, once: %s", ", ".join(names))
     try:
@@ -57,9 +65,19 @@ def settled(section: ModelSection, size: tuple[int, int], wanted: Callable[[], b
     except Interrupted:
         return section
     name = fastest(found)
-    remember(section, info, name)
-    logger.info("engine %s is the fastest here: %s", name, "; ".join(map(_words, found)))
+    if len(found) == len(names):
+        remember(section, info, name)
+        logger.info("engine %s is the fastest here: %s", name, "; ".join(map(_words, found)))
+    else:
+        results = "; ".join(map(_words, found)) or "none could be measured"
+        logger.warning("engine %s for now: %s; all are measured again at the next start", name, results)
     return section.model_copy(update={"engine": name})
+
+
+def _candidates(record: Record | None) -> list[str]:
+    """Return the engines that may be chosen; one that was refused when its file was made would not start."""
+    accepted = {name for name, file in record.engines.items() if file.accepted} if record else set()
+    return [name for name in NAMES if name == "torch" or name in accepted]
 
 
 def fastest(found: Iterable[Measured]) -> str:
@@ -99,9 +117,11 @@ def _apart(
     """
     request = {"engine": name, "model": section.model_dump(mode="json"), "size": size, "seconds": seconds}
     command = [sys.executable, "-P", "-m", "edge.export", json.dumps(request)]
+    # The child runs in our folder, where a relative model.weights means the same file, and finds our modules by path.
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     with subprocess.Popen(  # noqa: S603 - our own program
         command,
-        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

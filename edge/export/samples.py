@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from edge.depth import network_pixels
+from edge.errors import EngineError, PictureError
 from edge.pictures import SUFFIXES, read_picture
 from edge.records import Bytes, Floats
 
@@ -29,9 +31,13 @@ def photographs(folder: Path = PHOTOS) -> list[Bytes]:
     """Return the pictures of a folder, by name: the photographs that come with edge-depth unless told otherwise.
 
     Raises:
-        PictureError: one can't be read.
+        PictureError: the folder or one of them can't be read.
     """
-    return [read_picture(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise PictureError(f"{folder}: can't be read as a folder of pictures: {error.strerror}") from error
+    return [read_picture(path) for path in entries if path.suffix.lower() in SUFFIXES]
 
 
 def samples_of(pictures: Iterable[Bytes]) -> Samples:
@@ -52,8 +58,16 @@ def keep(folder: Path, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> N
 
 
 def kept(folder: Path) -> tuple[list[Floats], list[Floats]]:
-    """Return the inputs, float32 (h, w, 3), and outputs, float32 (h, w), that were kept."""
-    arrays = load_file(folder / _FILE)
-    count = len(arrays) // 2
-    inputs = [arrays[f"input.{i}"].astype(np.float32) for i in range(count)]
-    return inputs, [arrays[f"output.{i}"] for i in range(count)]
+    """Return the inputs, float32 (h, w, 3), and outputs, float32 (h, w), that were kept.
+
+    Raises:
+        EngineError: they can't be read.
+    """
+    path = folder / _FILE
+    try:
+        arrays = load_file(path)
+        count = len(arrays) // 2
+        inputs = [arrays[f"input.{i}"].astype(np.float32) for i in range(count)]
+        return inputs, [arrays[f"output.{i}"] for i in range(count)]
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise EngineError(f"{path}: is missing or damaged ({error}); run `edge-depth export --again`") from error

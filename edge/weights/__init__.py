@@ -6,7 +6,7 @@ is a foreign file, read once, apart, to become one (`edge.export`).
 
 from edge.weights.apart import read_foreign
 from edge.weights.download import Limits, Report, download
-from edge.weights.files import Arrays, WeightsInfo, file_sha256, halves, identify, load, read
+from edge.weights.files import ENCODERS, Arrays, WeightsInfo, file_sha256, halves, identify, load, read
 from edge.weights.registry import (
     OFFICIAL,
     REGISTRY,
@@ -20,6 +20,7 @@ from edge.weights.registry import (
 )
 
 __all__ = [
+    "ENCODERS",
     "OFFICIAL",
     "REGISTRY",
     "STARTER",

@@ -18,6 +18,11 @@ from edge.weights.registry import OFFICIAL, WeightsFacts, locate
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
+# Those of timm's encoders that the network is made for. A file may name no other: what a name says, timm would look up,
+# in the network too.
+ENCODERS = tuple(f"tf_efficientnet_lite{number}" for number in range(5))
+_FEATURES = range(2, 1025)
+
 _MAX_BYTES = 1 << 30
 _HEAD_BYTES = 512
 _BEGINNINGS = (
@@ -147,17 +152,30 @@ def _check_origin(path: Path, facts: WeightsFacts, sha256: str, original: str | 
 
 
 def _architecture(metadata: Mapping[str, str], path: Path) -> Architecture:
-    """Return what a file says of its network; a file that says nothing is taken for the official one."""
+    """Return what a file says of its network; a file that says nothing is taken for the official one.
+
+    Raises:
+        WeightsError: it says too little, or names what can't be built here.
+    """
     if not metadata.keys() & {"encoder", "features", "expand"}:
         return OFFICIAL.architecture
     try:
-        return Architecture(
+        shape = Architecture(
             encoder=metadata["encoder"],
             features=int(metadata["features"]),
             expand={"true": True, "false": False}[metadata["expand"]],
         )
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path}: its metadata must hold encoder, features and expand, not {metadata}") from error
+    if shape.encoder not in ENCODERS:
+        raise WeightsError(
+            f"{path}: is for the encoder {shape.encoder[:64]!r}, which can't be used here; take weights for one of "
+            f"{', '.join(ENCODERS)}"
+        )
+    if shape.features not in _FEATURES:
+        most = _FEATURES.stop - 1
+        raise WeightsError(f"{path}: its metadata's features must be {_FEATURES.start}..{most}, not {shape.features}")
+    return shape
 
 
 def halves(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
