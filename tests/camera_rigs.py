@@ -253,3 +253,5 @@ RIGS = {
     "folder": folder_rig,
 }
 LIVE = ("picamera2", "v4l2", "stream")
+# libcamera's calls are waited for, whatever happens.
+INTERRUPTIBLE = ("v4l2", "stream", "video", "folder")

@@ -1,11 +1,12 @@
 """Every kind of camera against one contract, and what each has of its own."""
 
 import logging
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.camera import Camera, EndOfCamera, live, open_camera, picamera
+from edge.camera import Camera, EndOfCamera, files, live, open_camera, picamera
 from edge.camera.files import RecordedSource
 from edge.camera.mounted import private_area
 from edge.camera.picamera import widest_mode
-from edge.camera.source import Throttle
+from edge.camera.source import Call, Throttle
 from edge.config import CameraSection
-from edge.errors import CameraError, CameraStalled, ConfigError
+from edge.errors import CameraError, CameraStalled, ConfigError, PictureError
+from edge.pictures import read_picture
 from edge.records import Frame
 from tests import fake_picamera2
 from tests.camera_rigs import (
     DEVICE,
     HEIGHT,
+    INTERRUPTIBLE,
     LIVE,
     RIGS,
     SIZE,
@@ -35,6 +38,7 @@ from tests.camera_rigs import (
     Device,
     MjpegServer,
     Rig,
+    jpeg,
     picture,
     plug_in,
     quarters,
@@ -51,6 +55,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 live_only = pytest.mark.parametrize("rig", LIVE, indirect=True)
+interruptible_only = pytest.mark.parametrize("rig", INTERRUPTIBLE, indirect=True)
 
 
 def section(source: str, **keys: Any) -> CameraSection:
@@ -198,6 +203,44 @@ def test_a_camera_that_comes_back_is_read_again(rig: Rig, opened: Camera):
     assert ["red", "green", "blue", "white"] == quarters(opened.read().pixels)
 
 
+def interrupted(camera: Camera | live.LiveSource | RecordedSource, work: Callable[[], object]) -> Exception | None:
+    """Interrupt a camera while `work` waits for it; return what `work` raised."""
+    call = Call(lambda: work() and None, name="waits")
+    call.start()
+    call.join(0.3)
+    assert call.is_alive(), "it waits"
+    camera.interrupt()
+    call.join(10)
+    assert not call.is_alive()
+    return call.error
+
+
+@interruptible_only
+def test_an_interrupted_camera_waits_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    """interrupt() ends a read() that waits, open() and read() from then on, and what close() would wait for."""
+    monkeypatch.setattr(live, "CLOSE_SECONDS", 60.0)
+    camera = camera_of(rig.source, fps=0.05, timeout=100.0)
+    camera.open()
+    camera.read()
+    rig.stall()
+    assert isinstance(interrupted(camera, lambda: read_on(camera)), EndOfCamera)
+    begun = time.monotonic()
+    with pytest.raises(EndOfCamera):
+        camera.read()
+    camera.close()
+    with pytest.raises(EndOfCamera):
+        camera.open()
+    assert time.monotonic() - begun < 10
+
+
+def test_every_camera_can_be_told_to_wait_no_more(rig: Rig):
+    """interrupt() is there for each, may come before open(), and twice; then the camera closes as ever."""
+    camera = camera_of(rig.source)
+    camera.interrupt()
+    camera.interrupt()
+    camera.close()
+
+
 def read_on(camera: Camera, frames: list[Frame] | None = None) -> None:
     """Read for as long as there are frames, but not for ever."""
     frames = [] if frames is None else frames
@@ -218,8 +261,10 @@ def eventually_open(camera: Camera | live.LiveSource) -> None:
 
 
 @pytest.mark.parametrize(("kind", "attempts"), [("picamera2", 3), ("v4l2", None), ("stream", None), ("video", None)])
-def test_only_picamera2_gives_up(kind: str, attempts: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Three failed attempts end the process for Picamera2; every other camera is tried for ever."""
+def test_only_picamera2_always_gives_up(
+    kind: str, attempts: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Three failed attempts end the process for Picamera2; any other camera is tried for ever, unless reads hang."""
     with RIGS[kind](tmp_path, monkeypatch) as rig:
         assert attempts == camera_of(rig.source).max_failed_opens
 
@@ -228,13 +273,38 @@ def test_only_picamera2_gives_up(kind: str, attempts: int | None, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "source", ["picamera", "picamera2:", "picamera2:front", "/dev/vide0", "/no/such/file.mp4", "ftp://host/x", "0"]
+    "source",
+    ["picamera", "picamera2:", "picamera2:front", "/dev/vide0", "/dev/null", "no/such/file.mp4", "ftp://host/x", "0"],
 )
 def test_an_unknown_source_is_a_configuration_error(source: str):
     """The message gives the value and what is allowed."""
     with pytest.raises(ConfigError, match=r"camera\.source: must be picamera2, .*/dev/video0.*rtsp://") as caught:
         camera_of(source)
     assert repr(source) in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["/no/such/disk/pictures", "/no/such/clip.mp4", "/dev/shm/no-such-folder"])
+def test_a_path_that_may_come_is_a_lost_camera(source: str):
+    """A disk may be mounted late: whatever has a whole path is tried again, for ever, and is no configuration error."""
+    camera = camera_of(source)
+    with pytest.raises(CameraError, match=rf"{source}: is not there, .*check that its disk is mounted"):
+        camera.open()
+    assert camera.max_failed_opens is None
+
+
+@pytest.mark.parametrize("kind", ["video", "folder"])
+def test_a_recording_that_comes_late_is_shown(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is not there at the start is opened once it is, be it a file or a folder."""
+    with RIGS[kind](tmp_path, monkeypatch) as rig:
+        path = Path(rig.source)
+        path.rename(tmp_path / "elsewhere")
+        camera = camera_of(rig.source)
+        with pytest.raises(CameraError, match="is not there"):
+            camera.open()
+        (tmp_path / "elsewhere").rename(path)
+        camera.open()
+        assert ["red", "green", "blue", "white"] == quarters(camera.read().pixels)
+        camera.close()
 
 
 def test_an_unknown_address_is_told_without_its_password():
@@ -520,14 +590,53 @@ def test_readers_left_behind_are_bounded(monkeypatch: pytest.MonkeyPatch):
 
     source = live.LiveSource(asked, connect)
     for _ in range(3):
+        assert source.max_failed_opens is None
         with pytest.raises(CameraStalled):
             source.open()
     with pytest.raises(CameraError, match="3 earlier reads have not returned"):
         source.open()
     assert 3 == len(begun)
+    assert 3 == source.max_failed_opens, "only a new process helps, unless one returns soon"
     answered.set()
     eventually_open(source)
+    assert source.max_failed_opens is None
     source.close()
+
+
+def test_an_opening_is_interrupted(monkeypatch: pytest.MonkeyPatch):
+    """A host that accepts and stays silent is waited for no more; what OpenCV does meanwhile is left behind."""
+    monkeypatch.setattr(live, "CLOSE_SECONDS", 60.0)
+    with socket.create_server(("127.0.0.1", 0)) as host:
+        camera = camera_of(f"rtsp://127.0.0.1:{host.getsockname()[1]}/live", timeout=100.0)
+        assert isinstance(interrupted(camera, camera.open), EndOfCamera)
+    for thread in threading.enumerate():
+        if thread.name == "camera-reader":
+            thread.join(10)
+
+
+def test_a_closing_is_interrupted(monkeypatch: pytest.MonkeyPatch):
+    """close() waits for a read that hangs, but no longer once it is interrupted."""
+    monkeypatch.setattr(live, "CLOSE_SECONDS", 60.0)
+    device = Device()
+    plug_in(monkeypatch, device)
+    camera = camera_of(DEVICE, timeout=0.2)
+    camera.open()
+    device.flowing.clear()
+    with pytest.raises(CameraStalled):
+        read_on(camera)
+    assert interrupted(camera, camera.close) is None
+    device.flowing.set()
+
+
+def test_a_camera_that_is_well_is_given_back_when_interrupted(monkeypatch: pytest.MonkeyPatch):
+    """An interruption leaves time enough to release a device whose reads return."""
+    device = Device()
+    plug_in(monkeypatch, device)
+    camera = camera_of(DEVICE)
+    camera.open()
+    camera.interrupt()
+    camera.close()
+    assert not device.in_use
 
 
 def test_a_fast_camera_is_read_at_the_rate(monkeypatch: pytest.MonkeyPatch):
@@ -623,6 +732,17 @@ def test_a_long_pause_is_cut_short():
     assert time.monotonic() - begun < 10
 
 
+def test_passing_over_pictures_is_interrupted():
+    """A search for the next picture that is due, or that can be read, takes as long as it likes, but not at the end."""
+
+    def play():
+        while True:
+            yield None
+
+    source = RecordedSource(section("clip.mp4"), play)
+    assert isinstance(interrupted(source, source.open), EndOfCamera)
+
+
 @pytest.mark.parametrize("kind", ["video", "folder"])
 def test_a_recording_ends_or_begins_again(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """With `loop` it goes on for ever; without, EndOfCamera tells its end from a loss, and it can be opened again."""
@@ -646,9 +766,13 @@ def test_what_is_no_video_is_told(tmp_path: Path):
         camera_of(str(path)).open()
 
 
-def test_an_unreadable_picture_is_left_out_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    """A truncated picture is named once, however often the folder is shown; the others follow by their names."""
-    good = cv2.imencode(".jpg", cv2.cvtColor(picture(), cv2.COLOR_RGB2BGR))[1].tobytes()
+def test_an_unreadable_picture_is_left_out_with_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """A truncated picture is read and named once, however often the folder is shown; the others follow by name."""
+    asked: list[str] = []
+    monkeypatch.setattr(files, "read_picture", lambda path: asked.append(path.name) or read_picture(path))
+    good = jpeg(picture())
     (tmp_path / "b.jpg").write_bytes(good)
     (tmp_path / "c.jpg").write_bytes(good[:-40])
     (tmp_path / "a.png").write_bytes(cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes())
@@ -660,6 +784,42 @@ def test_an_unreadable_picture_is_left_out_with_one_warning(tmp_path: Path, capl
     assert 1 == len(caplog.messages)
     assert "c.jpg: is cut short" in caplog.messages[0]
     assert "1 left out so far" in caplog.messages[0]
+    assert 1 == asked.count("c.jpg")
+
+
+def test_a_picture_met_half_written_is_shown_once_it_is_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """What can't be read is tried again when its file has changed; however often that is, it is named once."""
+    path, good = tmp_path / "latest.jpg", jpeg(picture())
+    camera = camera_of(str(tmp_path))
+    for size in (300, 310, 320):
+        path.write_bytes(good[:size])
+        with pytest.raises(CameraError, match="holds no picture that can be decoded"):
+            camera.open()
+    path.write_bytes(good)
+    camera.open()
+    assert ["red", "green", "blue", "white"] == quarters(camera.read().pixels)
+    camera.close()
+    assert 1 == len(caplog.messages)
+
+
+def test_a_picture_with_other_rights_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Who may read it now could not before: new rights, with the same content and age, are a change too."""
+    path = tmp_path / "latest.jpg"
+    path.write_bytes(jpeg(picture()))
+    camera = camera_of(str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read_picture", forbidden)
+        with pytest.raises(CameraError):
+            camera.open()
+    before = path.stat().st_ctime_ns
+    while path.stat().st_ctime_ns == before:  # the file system's clock may be coarse
+        path.chmod(0o644)
+    camera.open()
+    camera.close()
+
+
+def forbidden(path: Path) -> None:
+    raise PictureError(f"{path}: can't be read: Permission denied")
 
 
 @pytest.mark.parametrize("content", [{}, {"a.jpg": b"\xff\xd8 no picture"}, {"a.txt": b"text"}])

@@ -473,6 +473,19 @@ def test_safe_source():
     assert f"rtsp://{MASKED}@cam/live" == camera.safe_source
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("RTSP://U:P@Cam/Live", "rtsp://U:P@Cam/Live"),
+        ("Https://cam/Snap?To=HTTP://x", "https://cam/Snap?To=HTTP://x"),
+        ("/srv/HTTP://x", "/srv/HTTP://x"),
+    ],
+)
+def test_the_scheme_of_a_stream_is_in_small_letters(source, expected):
+    """OpenCV opens no RTSP://; the rest of the address, and a path, are left as they are."""
+    assert expected == parse(f"camera: {{source: '{source}'}}".encode(), "c.yaml").camera.source
+
+
 def test_password_from_a_file(tmp_path, monkeypatch):
     """A password file is read without its line end; a relative one from systemd's credentials first."""
     (tmp_path / "secret").write_text("hunter2\n")

@@ -127,6 +127,7 @@ def test_a_certificate_that_has_run_out_is_told(tmp_path):
     [
         ("picamera2", "no picamera2 in the environment"),
         ("/dev/video99", "no such camera device"),
+        ("/no/such/folder", "no such file or folder"),
         ("http://user:secret@127.0.0.1:1/x", "stream can't be opened"),
     ],
 )

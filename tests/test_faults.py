@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -240,6 +241,21 @@ def test_sigterm_while_learning_is_an_orderly_end(mosquitto, photos, tmp_path):
         subscriber.wait_for("edge-depth/hall/status", b"offline")
 
 
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_sigterm_while_a_silent_camera_is_waited_for_is_an_orderly_end(mosquitto, tmp_path, scheme):
+    """A host that takes the connection and says nothing: neither the stop nor Python's own end waits for it."""
+    with socket.create_server(("127.0.0.1", 0)) as host, Subscriber(mosquitto.port, "edge-depth/hall/#") as subscriber:
+        values = settings(mosquitto.port, f"{scheme}://127.0.0.1:{host.getsockname()[1]}/x")
+        values["camera"]["timeout"] = 100.0
+        with running(tmp_path, values) as daemon:
+            host.settimeout(PATIENCE_SECONDS)
+            connection, _ = host.accept()
+            daemon.send_signal(signal.SIGTERM)
+            assert 0 == daemon.wait(PATIENCE_SECONDS)
+            connection.close()
+        subscriber.wait_for("edge-depth/hall/status", b"offline")
+
+
 def test_a_model_that_is_being_loaded_does_not_hold_up_the_stop(photos, monkeypatch):
     """A cold SD card takes half a minute to load: the stop does not wait for it."""
     release = pipeline.threading.Event()
@@ -247,7 +263,7 @@ def test_a_model_that_is_being_loaded_does_not_hold_up_the_stop(photos, monkeypa
     daemon = Daemon(Config.model_validate(settings_for_model(photos)))
     daemon.stop()
     daemon.run()
-    assert daemon.loading
+    assert daemon.lingers
     release.set()
 
 
@@ -311,7 +327,8 @@ def test_two_daemons_side_by_side_do_not_meet(mosquitto, photos, tmp_path):
             eventually(lambda: 2 == len(configs(subscriber)), "discovery of both", PATIENCE_SECONDS)
             ids = spoken(subscriber, "state")
             assert {"front", "back"} == {name.rpartition("-")[2] for name in ids}
-            assert [] == [m for m in subscriber.heard if m.topic.endswith("/status") and m.payload == b"offline"]
+            said = [m for m in subscriber.heard if m.topic.split("/")[2:] == ["status"]]
+            assert {b"online"} == {m.payload for m in said}
             uniques = [set(json.loads(payload)["components"]) for payload in configs(subscriber).values()]
             assert all(uniques)
             assert len(set(configs(subscriber))) == 2

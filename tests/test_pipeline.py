@@ -1,5 +1,6 @@
 """Mailbox and loops: the newest frame wins, a lost camera is a state, a failure is never silent."""
 
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -8,11 +9,14 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from edge.camera import EndOfCamera
+from edge.camera import EndOfCamera, live, open_camera
+from edge.camera.mounted import MountedCamera
+from edge.config import CameraSection
 from edge.errors import CameraError, CameraStalled, ThreadStuck
 from edge.health import StageTimes
 from edge.pipeline import CaptureLoop, DepthLoop, Mailbox, Worker
 from edge.records import DepthMap, Frame, Scene
+from tests.camera_rigs import jpeg, picture
 
 WAIT = 10.0
 
@@ -48,22 +52,31 @@ class FakeCamera:
         self.sequence += 1
         return frame(self.sequence)
 
+    def interrupt(self):
+        pass
+
     def close(self):
         self.closed += 1
 
 
-def capture(camera):
-    """Run a capture loop to its end; return it and the changes of status that it told."""
+def started(camera, stop=None):
+    """Start a capture loop; return it and the list of the changes of status that it tells."""
     told = []
     loop = CaptureLoop(
         camera,
         Mailbox(),
-        threading.Event(),
+        stop or threading.Event(),
         timeout=1.0,
         on_status=lambda status, reason: told.append((status, reason)),
         backoff_seconds=(0.01, 0.02),
     )
     loop.start()
+    return loop, told
+
+
+def capture(camera):
+    """Run a capture loop to its end; return it and the changes of status that it told."""
+    loop, told = started(camera)
     loop.join(WAIT)
     assert not loop.is_alive()
     return loop, told
@@ -133,6 +146,24 @@ def test_a_camera_that_only_a_new_process_can_help_ends_the_daemon():
     assert caught.value.exit_code == 69
 
 
+def test_reads_that_never_return_end_the_daemon(monkeypatch):
+    """With too many of them left behind none is begun any more: the error is raised, for a clean start."""
+    monkeypatch.setattr(live, "CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr(live, "OPEN_SECONDS", 0.01)
+    section = CameraSection(source="rtsp://cam/live", timeout=0.1, fps=100.0)
+    answered = threading.Event()
+
+    def connect():
+        answered.wait()
+        raise CameraError("too late")
+
+    loop, _ = capture(MountedCamera(section, live.LiveSource(section, connect)))
+    with pytest.raises(CameraError, match="3 earlier reads have not returned") as caught:
+        loop.finish(WAIT)
+    answered.set()
+    assert caught.value.exit_code == 69
+
+
 def test_losses_that_are_followed_by_frames_do_not_add_up():
     """A camera that is lost again and again, but comes back each time, is opened for ever."""
     script = [step for n in range(8) for step in (1, CameraError(f"loss {n}"))]
@@ -140,6 +171,51 @@ def test_losses_that_are_followed_by_frames_do_not_add_up():
     loop, _ = capture(camera)
     loop.finish(WAIT)
     assert camera.opened == 9
+
+
+def test_the_loop_ends_while_the_next_picture_of_a_folder_is_waited_for(tmp_path):
+    """Twenty seconds lie between two pictures: `finish` breaks the wait off, and the camera is offline."""
+    (tmp_path / "1.jpg").write_bytes(jpeg(picture()))
+    stop = threading.Event()
+    loop, told = started(open_camera(CameraSection(source=str(tmp_path), fps=0.05, timeout=100.0)), stop)
+    assert loop.tried.wait(WAIT)
+    stop.set()
+    loop.finish(WAIT)
+    assert [status for status, _ in told] == ["online", "offline"]
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_the_loop_ends_while_a_silent_host_is_waited_for(scheme):
+    """A host that accepts and says nothing is left at once: no loss is told, and the camera is offline."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as host:
+        source = f"{scheme}://127.0.0.1:{host.getsockname()[1]}/live"
+        loop, told = started(open_camera(CameraSection(source=source, timeout=100.0)), stop)
+        connection, _ = host.accept()
+        stop.set()
+        loop.finish(WAIT)
+        connection.close()
+    assert loop.status == "offline"
+    assert told == []
+    for thread in threading.enumerate():
+        if thread.name == "camera-reader":
+            thread.join(WAIT)
+
+
+def test_a_camera_that_fails_while_the_daemon_stops_is_not_lost():
+    """What a camera raises because everything ends, or only then, is neither told as a loss nor raised."""
+    stop = threading.Event()
+
+    class Failing(FakeCamera):
+        def read(self):
+            if self.sequence == 1:
+                stop.set()
+                raise CameraStalled("no frame")
+            return super().read()
+
+    loop, told = started(Failing(9, max_failed_opens=0), stop)
+    loop.finish(WAIT)
+    assert [status for status, _ in told] == ["online", "offline"]
 
 
 def test_the_first_attempt_is_told_even_when_it_fails():

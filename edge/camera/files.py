@@ -3,10 +3,13 @@
 import itertools
 import logging
 import math
+import stat
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +22,9 @@ from edge.records import Bytes
 _log = logging.getLogger(__name__)
 
 # A picture, and how many seconds after the one before it is due.
-Step = tuple[Bytes, float]
+Shown = tuple[Bytes, float]
+# None is a picture that is passed over.
+Step = Shown | None
 
 
 class RecordedSource:
@@ -34,8 +39,9 @@ class RecordedSource:
         self._section = section
         self._play = play
         self._due = -math.inf
-        self._player: Generator[Step]
-        self._steps: Iterator[Step]
+        self._interrupted = threading.Event()
+        self._player: Generator[Shown]
+        self._steps: Iterator[Shown]
 
     def open(self) -> None:
         self._player = self._passes()
@@ -49,16 +55,21 @@ class RecordedSource:
         self._wait(min(seconds, self._section.timeout))
         return pixels, time.monotonic()
 
+    def interrupt(self) -> None:
+        self._interrupted.set()
+
     def close(self) -> None:
         self._player.close()
 
-    def _passes(self) -> Generator[Step]:
+    def _passes(self) -> Generator[Shown]:
         while True:
             shown = False
             with closing(self._play()) as steps:
                 for step in steps:
-                    shown = True
-                    yield step
+                    self._pause(0)
+                    if step:
+                        shown = True
+                        yield step
             if not shown:
                 raise CameraError(f"{self._section.source}: holds no picture that can be decoded")
             if not self._section.loop:
@@ -68,7 +79,30 @@ class RecordedSource:
         """Wait until `seconds` after the last time; after a delay go on from now, and don't hurry to catch up."""
         now = time.monotonic()
         self._due = max(self._due + seconds, now)
-        time.sleep(self._due - now)
+        self._pause(self._due - now)
+
+    def _pause(self, seconds: float) -> None:
+        if self._interrupted.wait(seconds):
+            raise EndOfCamera(f"{self._section.source}: was asked to stop")
+
+
+class Recording:
+    """A video file or a folder of pictures, whichever is there when it is played."""
+
+    def __init__(self, section: CameraSection) -> None:
+        self._path = section.source
+        self._folder = Folder(section)
+        self._video = Video(section)
+
+    def play(self) -> Generator[Step]:
+        """Return the pictures of one pass; raise CameraError when there is neither."""
+        kind = kind_of(self._path)
+        if kind is not None:
+            return self._folder.play() if kind == "folder" else self._video.play()
+        raise CameraError(
+            f"{self._path}: is not there, or not for this user to see; check that its disk is mounted and that the path"
+            " in camera.source is right (/home is hidden from the service)"
+        )
 
 
 class Video:
@@ -93,6 +127,7 @@ class Video:
             while capture.grab():
                 position = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 if position > last and not throttle.due(position):
+                    yield None
                     continue
                 good, pixels = capture.retrieve()
                 if good:
@@ -106,26 +141,51 @@ class Video:
 class Folder:
     """The pictures of a folder (not of the folders in it), sorted by name, one every 1 / `fps` seconds.
 
-    A picture that can't be read is left out, with one warning. Pictures that are added are shown in the next pass.
+    A picture that can't be read is left out, with one warning, and tried again once its file has changed: it may have
+    been met half-written. Pictures that are added are shown in the next pass.
     """
 
     def __init__(self, section: CameraSection) -> None:
         self._section = section
-        self._unreadable: set[Path] = set()
+        self._unreadable: dict[Path, tuple[int, ...]] = {}  # in which state of its file each was left out last
 
     def play(self) -> Generator[Step]:
         for path in self._paths():
-            try:
-                pixels = read_picture(path)
-            except PictureError as error:
-                self._unreadable.add(path)
+            state = _state(path)  # from before it is read: what is written meanwhile makes another one
+            pixels = None if self._unreadable.get(path) == state else self._read(path, state)
+            yield None if pixels is None else (pixels, 1 / self._section.fps)
+
+    def _read(self, path: Path, state: tuple[int, ...]) -> Bytes | None:
+        try:
+            return read_picture(path)
+        except PictureError as error:
+            known = path in self._unreadable
+            self._unreadable[path] = state
+            if not known:
                 _log.warning("%s; it is left out (%d left out so far)", error, len(self._unreadable))
-            else:
-                yield pixels, 1 / self._section.fps
+            return None
 
     def _paths(self) -> list[Path]:
         try:
             found = [path for path in Path(self._section.source).iterdir() if path.suffix.lower() in SUFFIXES]
         except OSError as error:
             raise CameraError(f"{self._section.source}: can't be listed: {error.strerror or error}") from error
-        return sorted(path for path in found if path not in self._unreadable)
+        return sorted(found)
+
+
+def kind_of(source: str) -> Literal["file", "folder", "other"] | None:
+    """Return what a path leads to; null when there is nothing, or nothing that can be looked at now."""
+    try:
+        mode = Path(source).stat().st_mode
+    except (OSError, ValueError):
+        return None
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file, or with who may read it."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.camera.source import CLOSE_SECONDS, OPEN_SECONDS, Call, Throttle
+from edge.camera.source import CLOSE_SECONDS, MAX_FAILED_OPENS, OPEN_SECONDS, Call, EndOfCamera, Throttle
 from edge.config import CameraSection
 from edge.errors import CameraError, CameraStalled
 from edge.records import Bytes
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+READER = "camera-reader"  # the name of every thread that is in OpenCV
+
 _MAX_STUCK = 3
+_PARTING_SECONDS = 0.5  # in which a camera that is well gives its device back, when no one has time for more
 
 
 class LiveSource:
@@ -27,26 +30,30 @@ class LiveSource:
     A thread of its own reads every frame and keeps the newest that is due, so that no frame is stale and no deadline
     rests on OpenCV: a read may fail late, or never return (opencv #22677, #23207). A thread that does not end when the
     camera is closed is left behind, and gives its device back as soon as it can. While three are stuck, no other is
-    started.
+    started, and three failed attempts in a row mean that only a new process helps.
     """
-
-    max_failed_opens: int | None = None
 
     def __init__(self, section: CameraSection, connect: "Callable[[], VideoCapture]") -> None:
         self._section = section
         self._connect = connect
         self._name = section.safe_source
+        # Guards what its readers tell, and `_interrupted`; notified when either changes.
+        self._changed = threading.Condition()
+        self._interrupted = threading.Event()
         self._reader: _Reader
         self._stuck: list[_Reader] = []
 
+    @property
+    def max_failed_opens(self) -> int | None:
+        return MAX_FAILED_OPENS if self._stuck_now() >= _MAX_STUCK else None
+
     def open(self) -> None:
-        self._stuck = [reader for reader in self._stuck if reader.is_alive()]
-        if len(self._stuck) >= _MAX_STUCK:
+        if (stuck := self._stuck_now()) >= _MAX_STUCK:
             raise CameraError(
-                f"{self._name}: {len(self._stuck)} earlier reads have not returned and no other begins until one has;"
+                f"{self._name}: {stuck} earlier reads have not returned and no other begins until one has;"
                 " check the camera and the way to it, or restart this program"
             )
-        self._reader = _Reader(self._section, self._connect)
+        self._reader = _Reader(self._section, self._connect, self._changed, self._interrupted)
         self._reader.start()
         try:
             self._reader.wait(OPEN_SECONDS + self._section.timeout)
@@ -57,36 +64,54 @@ class LiveSource:
     def grab(self) -> tuple[Bytes, float]:
         return self._reader.take(self._section.timeout)
 
+    def interrupt(self) -> None:
+        with self._changed:
+            self._interrupted.set()
+            self._changed.notify_all()
+
     def close(self) -> None:
-        self._reader.leave()
-        self._reader.join(CLOSE_SECONDS)
-        if self._reader.is_alive():
+        if not self._reader.leave():
             self._stuck.append(self._reader)
-            _log.warning("%s: a read has not returned for %g s and is left behind", self._name, CLOSE_SECONDS)
+            if not self._interrupted.is_set():
+                _log.warning("%s: a read has not returned for %g s and is left behind", self._name, CLOSE_SECONDS)
+
+    def _stuck_now(self) -> int:
+        self._stuck = [reader for reader in self._stuck if not reader.ended]
+        return len(self._stuck)
 
 
 class _Reader(Call):
     """Reads one connection until it is lost or left, and releases it in either case."""
 
-    def __init__(self, section: CameraSection, connect: "Callable[[], VideoCapture]") -> None:
-        super().__init__(self._read, name="camera-reader")
+    def __init__(
+        self,
+        section: CameraSection,
+        connect: "Callable[[], VideoCapture]",
+        changed: threading.Condition,
+        interrupted: threading.Event,
+    ) -> None:
+        super().__init__(self._read, name=READER)
         self._connect = connect
         self._name = section.safe_source
         self._throttle = Throttle(section.fps)
         self._left = threading.Event()
-        # Guards `_newest`: at most one frame waits here, always the newest. Notified when it or `error` is set.
-        self._changed = threading.Condition()
-        self._newest: tuple[Bytes, float] | None = None
+        self._changed = changed
+        self._interrupted = interrupted
+        self._newest: tuple[Bytes, float] | None = None  # at most one frame waits here, always the newest
+        self.ended = False
 
     def wait(self, seconds: float) -> tuple[Bytes, float]:
         """Wait until there is a frame, and leave it there.
 
         Raises:
             CameraStalled: there was none in time.
+            EndOfCamera: the wait was interrupted.
             CameraError: none will come any more.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._newest or self.error, seconds)
+            self._changed.wait_for(lambda: self._newest or self.error or self._interrupted.is_set(), seconds)
+            if self._interrupted.is_set():
+                raise EndOfCamera(f"{self._name}: was asked to stop")
             if self._newest:
                 return self._newest
             if self.error:
@@ -100,13 +125,19 @@ class _Reader(Call):
             self._newest = None
         return newest
 
-    def leave(self) -> None:
-        """Ask the thread to end after its present call."""
+    def leave(self) -> bool:
+        """Ask the thread to end after its present call; wait for that, and return whether it has ended."""
         self._left.set()
+        with self._changed:
+            self._changed.wait_for(lambda: self.ended or self._interrupted.is_set(), CLOSE_SECONDS)
+            if self._interrupted.is_set():
+                self._changed.wait_for(lambda: self.ended, _PARTING_SECONDS)
+            return self.ended
 
     def run(self) -> None:
         super().run()
         with self._changed:
+            self.ended = True
             self._changed.notify_all()
 
     def _read(self) -> None:

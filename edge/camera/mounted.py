@@ -21,13 +21,16 @@ class MountedCamera:
 
     def __init__(self, section: CameraSection, source: Source) -> None:
         self.name = section.safe_source
-        self.max_failed_opens = source.max_failed_opens
         self._section = section
         self._source = source
         self._is_open = False
         self._sequence = 0
         self._private_areas = section.privacy_masks
         self._private: tuple[tuple[Polygon, ...], Mask] | None = None
+
+    @property
+    def max_failed_opens(self) -> int | None:
+        return self._source.max_failed_opens
 
     def mask(self, private_areas: tuple[Polygon, ...]) -> None:
         self._private_areas = private_areas
@@ -48,6 +51,9 @@ class MountedCamera:
             wall_time=datetime.now(UTC) - age,
             pixels=self._masked(self._upright(pixels)),
         )
+
+    def interrupt(self) -> None:
+        self._source.interrupt()
 
     def close(self) -> None:
         if self._is_open:

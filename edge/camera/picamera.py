@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from edge.camera.source import CLOSE_SECONDS, OPEN_SECONDS, Call
+from edge.camera.source import CLOSE_SECONDS, MAX_FAILED_OPENS, OPEN_SECONDS, Call
 from edge.config import CameraSection
 from edge.errors import CameraError, CameraStalled
 from edge.records import Bytes
@@ -33,7 +33,7 @@ class PicameraSource:
     largest cut from its middle.
     """
 
-    max_failed_opens: int | None = 3
+    max_failed_opens: int | None = MAX_FAILED_OPENS
 
     def __init__(self, section: CameraSection, number: int) -> None:
         self._section = section
@@ -71,6 +71,9 @@ class PicameraSource:
             raise CameraStalled(f"{source}: no frame for {seconds:g} s (camera.timeout); {_HINT}") from error
         except (RuntimeError, OSError, ValueError) as error:
             raise CameraError(f"{source}: can't be read: {error}; {_HINT}") from error
+
+    def interrupt(self) -> None:
+        """Do nothing: each of libcamera's calls is waited for, since a process that ends within one may crash."""
 
     def close(self) -> None:
         if self._camera is None or (self._stuck and self._stuck.is_alive()):

@@ -12,8 +12,12 @@ OPEN_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
 
 
+# Of attempts in a row, where only a new process can help: enough for what frees itself after all.
+MAX_FAILED_OPENS = 3
+
+
 class EndOfCamera(CameraError):
-    """A video file or a folder has been played to its end and `camera.loop` is false."""
+    """No frame will come any more, and that is no loss: a recording is at its end, or the camera was interrupted."""
 
 
 class Source(Protocol):
@@ -23,7 +27,9 @@ class Source(Protocol):
     and the `close` that follows it; a failed `open` cleans up after itself.
     """
 
-    max_failed_opens: int | None
+    @property
+    def max_failed_opens(self) -> int | None:
+        """After how many failed attempts to open it only a new process can help; None: it can be tried for ever."""
 
     def open(self) -> None:
         """Open the device and wait, for a bounded time, until it delivers; raise CameraError when it does not."""
@@ -33,8 +39,12 @@ class Source(Protocol):
 
         Raises:
             CameraStalled: there was none in time.
+            EndOfCamera: there will be none any more.
             CameraError: there will be none until the source is opened again.
         """
+
+    def interrupt(self) -> None:
+        """End whatever `open` and `grab` wait for, now and from now on; they raise EndOfCamera. From any thread."""
 
     def close(self) -> None:
         """Give the device back within a bounded time; never raise."""

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from edge.errors import ThreadStuck
+from edge.errors import EdgeError, ThreadStuck
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +28,15 @@ def main(args: argparse.Namespace) -> int:
     daemon = Daemon(config, read_file=lambda: load(args.config))
     try:
         daemon.run()
-    except ThreadStuck as error:
+    except EdgeError as error:
+        if not (isinstance(error, ThreadStuck) or daemon.lingers):
+            raise
         logging.getLogger(__name__).critical("%s", error)
         _leave(error.exit_code)
     if daemon.restart_wanted:  # the same process for systemd, but with memory, threads and drivers as new
         sys.stderr.flush()
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - what was started, once more
-    if daemon.loading:
+    if daemon.lingers:
         _leave(0)
     return 0
 

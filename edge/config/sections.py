@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from edge.config.values import (
     Area,
     BaseTopic,
+    CameraSource,
     Discovery,
     Fraction,
     Host,
@@ -45,7 +46,7 @@ class CameraSection(Section):
     """Where frames come from."""
 
     enabled: bool = True
-    source: Text = "picamera2"
+    source: CameraSource = "picamera2"
     size: tuple[Side, Side] = (640, 480)
     fps: Annotated[float, within(0.05, 120)] = 5.0
     rotate: Literal[0, 90, 180, 270] = 0

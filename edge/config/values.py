@@ -30,6 +30,12 @@ def _is_id(text: str) -> str:
     return text
 
 
+def _with_small_scheme(source: str) -> str:
+    """Return a stream's address as OpenCV takes it: it knows rtsp://, but not RTSP://."""
+    scheme = STREAM.match(source)
+    return scheme[0].lower() + source[scheme.end() :] if scheme else source
+
+
 def _is_polygon(points: Polygon) -> Polygon:
     if len(points) < 3:
         raise ValueError("must have 3 points at least")
@@ -117,6 +123,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 Text = Annotated[str, Field(min_length=1)]
+CameraSource = Annotated[Text, AfterValidator(_with_small_scheme)]
 Id = Annotated[str, AfterValidator(_is_id)]
 Area = Annotated[tuple[tuple[float, float], ...], AfterValidator(_is_polygon)]
 Seconds = Annotated[float, within(0, 86400)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge import __version__, health, messages
 from edge.board import Board
-from edge.camera import open_camera
+from edge.camera import READER, open_camera
 from edge.config import Config, dump, state_directory
 from edge.daemon.announcer import Announcer
 from edge.daemon.desk import Desk
@@ -190,9 +190,9 @@ class Daemon:
         self._stop.set()
 
     @property
-    def loading(self) -> bool:
-        """Whether the model is being loaded: that can't be broken off."""
-        return not self._depth.ready.is_set()
+    def lingers(self) -> bool:
+        """Whether foreign code still runs that can't be broken off: a model is loaded, or a camera is waited for."""
+        return not self._depth.ready.is_set() or any(thread.name == READER for thread in threading.enumerate())
 
     def _supervise(self, seconds: float | None) -> None:
         """Watch over the workers, tell systemd, and publish health, until it is time to stop."""

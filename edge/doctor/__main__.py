@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from edge.camera import open_camera
-from edge.config import STREAM, Config, load
+from edge.config import Config, load
 from edge.errors import CameraError, EdgeError
 from edge.mqtt import Visitor
 from edge.topics import Topics, machine_id
@@ -64,14 +64,14 @@ def _camera(config: Config) -> str:
 
 def _local_problem(source: str) -> str:
     """Say what is wrong with the files of a camera of this machine, or nothing."""
-    if STREAM.match(source):
-        return ""
     if source.startswith("/dev/"):
         there = [Path(source)]
         if not there[0].exists():
             return f"there is no {source}; there are {sorted(map(str, Path('/dev').glob('video*'))) or 'none'}: "
-    else:
+    elif source.startswith("picamera2"):
         there = sorted(path for pattern in ("video*", "media*") for path in Path("/dev").glob(pattern))
+    else:
+        return ""
     shut = [str(path) for path in there if not os.access(path, os.R_OK | os.W_OK)]
     return f"{getpass.getuser()} is not allowed to open {', '.join(shut)}: " if shut else ""
 

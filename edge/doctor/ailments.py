@@ -203,6 +203,13 @@ AILMENTS = (
         command="ls /dev/v4l/by-id; lsusb",
     ),
     Ailment(
+        symptom="no such file or folder",
+        check="camera",
+        shows=r"is not there, or not for this user to see",
+        cause="its disk is not mounted, or the path is wrong; /home is hidden from the service",
+        command="findmnt; ls -ld PATH",
+    ),
+    Ailment(
         symptom="black picture",
         check="camera",
         shows=r"picture is black",

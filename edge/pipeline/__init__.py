@@ -10,16 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from edge.camera import Camera, EndOfCamera
 from edge.errors import CameraError, ThreadStuck
+from edge.pipeline.mailbox import Mailbox
 from edge.records import CameraStatus, DepthMap, Frame, Reading, Scene, TriggerState
 from edge.scene import SceneModel
 
-logger = logging.getLogger(__name__)
+__all__ = ["CaptureLoop", "DepthLoop", "Mailbox", "Worker"]
 
-T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 # What each step may take before its thread counts as hung; systemd's watchdog then restarts the daemon.
 _OPEN_SECONDS = 60.0  # and camera.timeout
@@ -78,70 +79,6 @@ class Times(Protocol):
     def took(self, stage: str, seconds: float) -> None: ...
 
     def timed(self, stage: str) -> AbstractContextManager[None]: ...
-
-
-class Mailbox(Generic[T]):
-    """One slot between two threads: `put` replaces what was not taken and counts it.
-
-    While it is shut nothing is taken in, and what lay in it is thrown away.
-    """
-
-    def __init__(self) -> None:
-        # Guards all that follows; notified whenever the slot is filled or the mailbox closed.
-        self._changed = threading.Condition()
-        self._item: T | None = None
-        self._shut = False
-        self._nudged = False
-        self._closed = False
-        self._dropped = 0
-
-    @property
-    def dropped(self) -> int:
-        """How many items a newer one replaced."""
-        with self._changed:
-            return self._dropped
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more will come: closed, and what lay in it taken."""
-        with self._changed:
-            return self._closed and self._item is None
-
-    def put(self, item: T) -> None:
-        """Leave `item` for the other thread; what it had not taken is dropped."""
-        with self._changed:
-            if self._shut:
-                return
-            if self._item is not None:
-                self._dropped += 1
-            self._item = item
-            self._changed.notify_all()
-
-    def take(self, timeout: float) -> T | None:
-        """Wait up to `timeout` seconds for an item; null when none came, or at a nudge, or closed and empty."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._item is not None or self._nudged or self._closed, timeout)
-            item, self._item = self._item, None
-            self._nudged = False
-            return item
-
-    def nudge(self) -> None:
-        """Wake whoever waits: there is something else to do."""
-        with self._changed:
-            self._nudged = True
-            self._changed.notify_all()
-
-    def shut(self, shut: bool) -> None:
-        """Take nothing in any more, or take things in again."""
-        with self._changed:
-            self._shut = shut
-            self._item = None if shut else self._item
-
-    def close(self) -> None:
-        """Wake whoever waits; what lies in the slot can still be taken."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
 
 
 class Worker(threading.Thread):
@@ -229,7 +166,7 @@ class CaptureLoop(Worker):
             self._enabled.clear()
 
     def work(self) -> None:
-        """Open, read, and after a loss open again, until the daemon stops or a finite source ends."""
+        """Open, read, and after a loss open again, until the daemon stops or there are no more frames."""
         try:
             while not self._stopping.is_set():
                 try:
@@ -245,6 +182,11 @@ class CaptureLoop(Worker):
             self._mailbox.close()
             self.tried.set()
             self._set_status("offline", f"{self._camera.name}: stopped")
+
+    def finish(self, timeout: float) -> None:
+        """Wait for the end as any worker, but not for a frame: what the camera waits for is broken off."""
+        self._camera.interrupt()
+        super().finish(timeout)
 
     def _wait_until_enabled(self) -> None:
         while not self._enabled.is_set() and not self._stopping.is_set():
@@ -270,7 +212,7 @@ class CaptureLoop(Worker):
             self._camera.close()
 
     def _lost(self, error: CameraError) -> None:
-        if not self._enabled.is_set():
+        if self._stopping.is_set() or not self._enabled.is_set():
             return  # it is closed anyway, and tried anew once it is wanted
         self._set_status("reconnecting", str(error))
         self.tried.set()
