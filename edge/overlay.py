@@ -50,8 +50,11 @@ class Overlay:
         kept = {key: change for key, change in stored.items() if _survives(file, key)}
         self.file = self.config = file
         if store.lost and file.publish.picture:
-            logger.error("no picture leaves this machine, since privacy masks may be lost: set them anew, then delete %s"
-                         " and restart", store.lost)
+            logger.error(
+                "no picture leaves this machine, since privacy masks may be lost: set them anew, then delete %s"
+                " and restart",
+                store.lost,
+            )
         self._use(file, kept)
 
     @property

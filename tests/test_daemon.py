@@ -21,7 +21,7 @@ from edge.daemon import Daemon
 from edge.daemon.announcer import Announcer
 from edge.daemon.output import Keeper
 from edge.daemon.process import notify, status_text
-from edge.errors import CameraError, ConfigError, EngineError, MemoryFull, WeightsError
+from edge.errors import ConfigError, EngineError, MemoryFull, WeightsError
 from edge.topics import Topics
 from tests.broker import Subscriber, eventually, free_port
 
@@ -311,7 +311,7 @@ def test_systemd_that_has_gone_is_no_matter(tmp_path, monkeypatch):
 
 
 def test_an_older_word_of_the_camera_is_taken_back(mosquitto, photos):
-    """After a power cut the broker still has `online`: with `status` that would be the truth again, before any frame."""
+    """After a power cut the broker still has `online`: with `status` that would be the truth again."""
     topic = "edge-depth/test/camera/status"
     publish.single(topic, b"online", qos=1, retain=True, hostname="127.0.0.1", port=mosquitto.port)
     with Subscriber(mosquitto.port, topic) as subscriber:

@@ -99,7 +99,9 @@ def _lacks_credential(config: Config) -> Finding | None:
     try:
         config.mqtt.read_password()
     except ConfigError:
-        words = f"mqtt.password_file: {name} is for the service alone; while it runs, `sudo edge-depth doctor` reads it too"
+        words = (
+            f"mqtt.password_file: {name} is for the service alone; while it runs, `sudo edge-depth doctor` reads it too"
+        )
         return Finding("note", "broker", words)
     return None
 
