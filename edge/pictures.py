@@ -13,6 +13,8 @@ from edge.records import Bytes
 # What a picture's name ends in, in small letters.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_PIXELS = 64_000_000
+_KINDS = ("JPEG", "PNG", "WebP", "BMP")
+_UPLOADS = ("JPEG", "PNG", "WebP")
 _MAX_BYTES = 256 * 2**20
 # A marker of a JPEG, found in the compressed data too: there 0xFF is followed by 0 or by a restart marker (D0..D7).
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
@@ -35,8 +37,7 @@ def read_picture(source: str | Path | bytes) -> Bytes:
     """
     name = "the picture" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read(Path(source))
-    header = _judged(data, name)
-    _check_pixels(header, name, MAX_PIXELS)
+    _check_pixels(_judged(data, name, _KINDS), name, MAX_PIXELS)
     return _decode(data, name)
 
 
@@ -49,9 +50,7 @@ def judge_upload(data: bytes, max_pixels: int) -> tuple[int, int]:
     Raises:
         PictureError: it is not taken; its `fault` says of which kind that is.
     """
-    header = _judged(data, "the picture")
-    if header.kind == "BMP":
-        raise PictureError("the picture: must be JPEG, PNG or WebP, not BMP", "kind")
+    header = _judged(data, "the picture", _UPLOADS)
     _check_pixels(header, "the picture", max_pixels)
     if min(header.width, header.height) < _LEAST_SIDE_PX:
         least = f"depth needs {_LEAST_SIDE_PX} x {_LEAST_SIDE_PX} at least"
@@ -86,15 +85,14 @@ def decode_upload(data: bytes, size: tuple[int, int], side: int) -> Bytes:
 class _Header(NamedTuple):
     """What a picture's file states; `end` is where the picture ends in it."""
 
-    kind: str
     width: int
     height: int
     end: int
 
 
-def _judged(data: bytes, name: str) -> _Header:
+def _judged(data: bytes, name: str, kinds: tuple[str, ...]) -> _Header:
     try:
-        return _header(data)
+        return _header(data, kinds)
     except struct.error as error:
         raise PictureError(f"{name}: is cut short: it ends within its header") from error
     except _OtherKind as error:
@@ -139,8 +137,8 @@ class _OtherKind(ValueError):
     """It is no picture of a kind that is read here."""
 
 
-def _header(data: bytes) -> _Header:
-    """Return what the header states.
+def _header(data: bytes, kinds: tuple[str, ...]) -> _Header:
+    """Return what the header states; `kinds` are those that are taken.
 
     Raises:
         ValueError: with the reason, as the end of a sentence.
@@ -150,13 +148,13 @@ def _header(data: bytes) -> _Header:
         return _jpeg(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
         width, height = struct.unpack_from(">II", data, 16)
-        return _Header("PNG", width, height, _png_end(data))
+        return _Header(width, height, _png_end(data))
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         (size,) = struct.unpack_from("<I", data, 4)
-        return _Header("WebP", *_webp_size(data), size + 8)
-    if data.startswith(b"BM"):
-        return _Header("BMP", *_bmp_size(data), len(data))
-    raise _OtherKind("is not a JPEG, PNG, WebP or BMP picture")
+        return _Header(*_webp_size(data), size + 8)
+    if data.startswith(b"BM") and "BMP" in kinds:
+        return _Header(*_bmp_size(data), len(data))
+    raise _OtherKind(f"is not a {', '.join(kinds[:-1])} or {kinds[-1]} picture")
 
 
 def _jpeg(data: bytes) -> _Header:
@@ -170,7 +168,7 @@ def _jpeg(data: bytes) -> _Header:
     while found := _JPEG_MARKER.search(data, position):
         marker, position = found[1][0], found.end()
         if marker == _JPEG_END:
-            return _Header("JPEG", width, height, position)
+            return _Header(width, height, position)
         if marker in _JPEG_FRAMES:
             if width or height:
                 raise ValueError("is damaged: a JPEG that states its size twice")

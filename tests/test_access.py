@@ -120,6 +120,7 @@ def test_a_change_proves_that_it_comes_from_the_page(client):
         refused = client.post("/api/setup/relearn", headers=headers)
         assert (403, True) == (refused.status_code, "load the page again" in refused.json["reason"])
     assert 200 == client.post("/api/setup/relearn", headers={"X-CSRF-Token": proof_of(client)}).status_code
+    assert proof_of(client) == client.get("/api/setup").json["proof"]
 
 
 def test_guessing_is_slow(client, clock):

@@ -10,7 +10,7 @@ from selenium.webdriver.common.keys import Keys
 
 from edge.records import TriggerState, ZoneScene
 from tests.browser import all_of, errors, find, keep, requests, says, serious, shown, text, until
-from tests.page_rig import INFO, NEAR, STARTER, ZONES, MadeBoard, Works, serving
+from tests.page_rig import DOOR, INFO, NEAR, STARTER, WINDOW, ZONES, MadeBoard, Works, serving
 
 NONE = "\N{EN DASH}"
 
@@ -100,6 +100,54 @@ def test_zones_nearest_and_triggers_are_marked(visit, board):
     board.write(zones=ZONES[1:], triggers=(replace(on, on=False, reason="it is dark"),))
     assert says(page, "triggers", "off, frozen: it is dark")
     assert not all_of(page, "#view.alarm, #marks .nearest")
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+@pytest.mark.parametrize("part", ["live", "setup"])
+def test_labels_stay_in_the_picture(visit, screen, board, works, part, width, height):
+    """At the right and the lower edge they move back by what would be cut off; a name that is too long ends in dots."""
+    screen(width, "light", height)
+    gate = ((0.75, 0.3), (0.98, 0.3), (0.98, 0.8), (0.75, 0.8))
+    corner = ((0.97, 0.96), (1, 0.96), (1, 1), (0.97, 1))
+    zones = {"door": DOOR, "garden-gate-by-the-street": gate, "letter-box": corner, f"longest-{150 * 'w'}": WINDOW}
+    works.overlay.set_all({"zones": [{"name": name, "polygon": zones[name]} for name in zones]})
+    board.write(regions=(replace(NEAR, box=(0.98, 0.97, 1.0, 1.0)),))
+    page = visit(part)
+    until(page, lambda: len(sides_of_labels(page)) == 5 and shown(page, "picture"))
+    keep(page, f"labels-{part}-{width}")
+    sides = sides_of_labels(page)
+    assert {*zones, "0.82"} == set(sides)
+    for name, (left, top, right, bottom) in sides.items():
+        assert min(left, top, right, bottom) > -1, name
+    picture = find(page, "view").rect
+    assert sides["door"][:2] == pytest.approx([0.2 * picture["width"], 0.2 * picture["height"]], abs=2)
+
+
+def sides_of_labels(page):
+    """Return how far each label is from the picture's sides, left, top, right and bottom, in px."""
+    return page.execute_script(
+        "const view = document.getElementById('view').getBoundingClientRect();"
+        "const labels = [...document.querySelectorAll('#labels > span, #canvas:not([hidden]) .name')];"
+        "return Object.fromEntries(labels.map((each) => [each.textContent, each.getBoundingClientRect()])"
+        ".map(([name, box]) => [name, [box.left - view.left, box.top - view.top,"
+        " view.right - box.right, view.bottom - box.bottom]]))"
+    )
+
+
+def test_a_heatmap_that_is_switched_off_is_told(visit, board):
+    """In words instead of a picture, that of before included; nobody waits for one until it is switched on again."""
+    page = visit()
+    until(page, lambda: shown(page, "picture"))
+    board.put(info=INFO | {"heatmap": False, "config_hash": "2"})
+    assert says(page, "no-picture", "The heatmap is switched off: heatmap.enabled is false.")
+    assert not shown(page, "picture")
+    until(page, lambda: board.write() or board.wanted() == ())
+    keep(page, "live-off")
+    page.refresh()
+    assert says(page, "no-picture", "switched off")
+    assert says(page, "state", "Live")
+    board.put(info=INFO | {"heatmap": True, "config_hash": "3"})
+    until(page, lambda: shown(page, "picture"))
 
 
 def test_history_is_drawn(visit, board):

@@ -1,5 +1,7 @@
 """Try a picture, in a real Chromium: choose, drop or take the example, compare, read, download."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.browser import all_of, errors, find, keep, says, serious, shown, until
 from tests.page_rig import MadeEstimator, Works, serving
-from tests.test_pictures import encode
+from tests.test_pictures import encode, with_exif
 
 DROP = """
 const [target, bytes, name, type] = arguments;
@@ -29,8 +31,26 @@ def estimator():
 @pytest.fixture
 def server(board, estimator, tmp_path):
     """The page, with something that takes pictures."""
-    with serving(board, estimator=estimator, counter=Works(tmp_path), upload_bytes=2_000_000) as running:
+    limits = {"upload_bytes": 2_000_000, "upload_pixels": 3_000_000}
+    with serving(board, estimator=estimator, counter=Works(tmp_path), **limits) as running:
         yield running
+
+
+def turned_webp(pixels, orientation):
+    """Return a WebP picture that states an EXIF orientation."""
+    chunks = encode(".webp", pixels)[12:]
+    height, width = pixels.shape[:2]
+    canvas = struct.pack("<IHBHB", 8, width - 1, 0, height - 1, 0)  # 8: there is EXIF
+    exif = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    body = b"WEBP" + b"VP8X" + struct.pack("<I", 10) + canvas + chunks + b"EXIF" + struct.pack("<I", len(exif)) + exif
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def transparent():
+    """Return a picture that is black and transparent on the left, and grey on the right."""
+    pixels = np.zeros((480, 640, 4), np.uint8)
+    pixels[:, 320:] = 90, 90, 90, 255
+    return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 def half(width=640, height=480):
@@ -101,11 +121,63 @@ def test_a_picture_that_is_too_large_is_made_smaller_first(visit, tmp_path, esti
 
 
 @pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("film.jpg", encode(".jpg", half()) + b"a film by the same telephone"),
+        ("two.jpg", 2 * encode(".jpg", half())),
+        ("large.jpg", encode(".jpg", half(2400, 1300))),
+    ],
+)
+def test_a_jpeg_that_is_not_taken_is_drawn_anew(visit, tmp_path, estimator, name, data):
+    """The browser reads it, and sends what it sees: film and gain map stay behind, and so do too many pixels."""
+    (tmp_path / name).write_bytes(data)
+    page = visit("try")
+    find(page, "file").send_keys(str(tmp_path / name))
+    assert says(page, "try-state", f"Depth of {name}")
+    assert size_of(page, "depth") == size_of(page, "original")
+    assert 1 == estimator.asked
+
+
+@pytest.mark.parametrize("suffix", ["webp", "jpg", "png"])
+def test_picture_and_depth_are_turned_alike(visit, tmp_path, suffix):
+    """Browsers don't agree on which files say how they are to be turned; the daemon is sent what is shown."""
+    makers = {"webp": turned_webp, "jpg": lambda pixels, turn: with_exif(encode(".jpg", pixels), turn)}
+    pixels = half(640, 400)
+    data = makers[suffix](pixels, 6) if suffix in makers else encode(".png", pixels)
+    path = tmp_path / f"turned.{suffix}"
+    path.write_bytes(data)
+    page = visit("try")
+    find(page, "file").send_keys(str(path))
+    assert says(page, "try-state", "Depth of turned")
+    keep(page, f"try-turned-{suffix}")
+    assert [400, 640] == sorted(size_of(page, "depth"))
+    assert size_of(page, "depth") == size_of(page, "original")
+
+
+@pytest.mark.parametrize("name", ["clear.png", "clear.jpg"])
+def test_what_is_transparent_is_white(visit, tmp_path, name):
+    """For the network as for whoever looks, whatever colour a program left behind it, and whatever the file's name."""
+    path = tmp_path / name
+    path.write_bytes(transparent())
+    page = visit("try")
+    find(page, "file").send_keys(str(path))
+    assert says(page, "try-state", f"Depth of {name}")
+    compare = find(page, "compare")
+    for share, words in ((-0.3, "nearness 1.00"), (0.3, "nearness 0.00")):
+        offset = round(share * compare.rect["width"])
+        ActionChains(page).move_to_element_with_offset(compare, offset, 0).perform()
+        assert says(page, "value", words)
+    keep(page, "try-clear")
+
+
+@pytest.mark.parametrize(
     ("name", "data", "words"),
     [
         ("text.txt", b"no picture", "This is no picture that the browser can read"),
+        ("text.jpg", b"no picture", "This is no picture that the browser can read"),
         ("damaged.png", encode(".png", half())[:-30], "cut short"),
-        ("two.jpg", encode(".jpg", half()) + b"PK\x03\x04", "is followed by 4 bytes of something else"),
+        ("damaged.jpg", encode(".jpg", half())[:-500], "a JPEG without its end marker; copy it again"),
+        ("small.jpg", encode(".jpg", half(20, 20)), "depth needs 32 x 32 at least"),
     ],
 )
 def test_what_is_refused_is_told(visit, tmp_path, name, data, words):

@@ -115,10 +115,10 @@ PROGRESSIVE = encode(".jpg", scene(), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
 SMALL = encode(".jpg", scene())
 FRAME = SMALL.index(b"\xff\xc0")
 REFUSED = {
-    "text": (b"GIF89a is no picture that is taken", 415, "is not a JPEG, PNG, WebP or BMP"),
+    "text": (b"GIF89a is no picture that is taken", 415, "the picture: is not a JPEG, PNG or WebP picture"),
     "gif": (b"GIF89a" + bytes(200), 415, "is not a JPEG"),
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "is not a JPEG"),
-    "bmp": (encode(".bmp", scene()), 415, "not BMP"),
+    "bmp": (encode(".bmp", scene()), 415, "the picture: is not a JPEG, PNG or WebP picture"),
     "nothing": (b"", 400, "is empty"),
     "bytes": (SMALL + bytes(400_000), 413, "400000 are allowed"),
     "pixels": (jpeg_of(60_000, 50_000), 413, "60000 x 50000 pixels; allowed are 1..2000000"),

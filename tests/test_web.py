@@ -148,7 +148,7 @@ def test_page_needs_nothing_from_elsewhere(client):
     """Page, style and script name no other host, and there is no inline script or style, which the CSP forbids."""
     page = client.get("/").text
     parts = [page, *(client.get(path).text for path in re.findall(r'(?:href|src)="(/static/[^"]+)"', page))]
-    assert len(parts) == 12
+    assert len(parts) == 13
     for text in parts:
         assert set(re.findall(r"https?://[^\"'\s)]+", text)) <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<style|style=|<script[^>]*>[^<]|\son\w+=", page)
@@ -194,6 +194,8 @@ def test_no_heatmap_yet(client, board):
     answer = client.get("/heatmap.jpg")
     assert answer.status_code == 503
     assert answer.json == {"status": 503, "reason": "no heatmap has been made yet"}
+    board.put(info=INFO | {"heatmap": False})
+    assert "no heatmap is made: heatmap.enabled is false" == client.get("/heatmap.jpg").json["reason"]
 
 
 def test_healthy(client):
@@ -307,6 +309,16 @@ def test_other_origins_are_refused(client, path, method, origin):
     assert answer.json["reason"].startswith("Origin must be http://127.0.0.1:8080, not ")
 
 
+def test_an_open_page_can_have_the_proof_of_another_run(client, make_client):
+    """A restart makes what the page knew worthless; it asks for the new one, which no other page can read."""
+    before = client.get("/api/setup").json["proof"]
+    again = make_client()
+    assert 403 == again.post("/api/setup/relearn", headers={"X-CSRF-Token": before}).status_code
+    assert 403 == again.get("/api/setup", headers={"Sec-Fetch-Site": "same-site"}).status_code
+    proof = again.get("/api/setup", headers={"Sec-Fetch-Site": "same-origin"}).json["proof"]
+    assert 200 == again.post("/api/setup/relearn", headers={"X-CSRF-Token": proof}).status_code
+
+
 @pytest.mark.parametrize("host", [HOST, "localhost:8080", "LOCALHOST:8080"])
 def test_own_origin_is_answered(client, host):
     """The page itself is answered, by each of its names."""
@@ -412,6 +424,20 @@ def test_stop_frees_port_and_threads(board):
     assert threads_of(server) == before
     with serving(MadeBoard(), listen=address.netloc):
         pass
+
+
+def test_stop_while_an_answer_is_done(board):
+    """What wakes the server at that moment may let it close before it is told to a second time: no error."""
+    with serving(board) as server:
+        pull = server._server.trigger._physical_pull
+
+        def pull_twice():
+            pull()
+            server._thread.join(10)
+            pull()
+
+        server._server.trigger._physical_pull = pull_twice
+    assert not server._thread.is_alive()
 
 
 def test_stop_is_bounded_while_a_request_hangs(board):

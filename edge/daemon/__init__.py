@@ -81,8 +81,7 @@ class Daemon:
         self._config = config = self.overlay.config
         self._restart_required: list[str] = []
         self.restart_wanted = False
-        self._health_due = 0.0
-        self._status_due = 0.0
+        self._health_due = self._status_due = 0.0
         self._hung_up = False
         self._throttled = False
         self._camera_lost = False
@@ -343,6 +342,7 @@ class Daemon:
             "restart_required": self._restart_required,
             "started": messages.utc(self._started),
             "cpus": config.model.cpus,
+            "heatmap": config.heatmap.enabled,
         }
         if model:
             weights = model.weights

@@ -5,6 +5,7 @@ import logging
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import waitress
 from waitress import wasyncore
@@ -103,7 +104,8 @@ class WebServer:
             time.sleep(0.01)
         # waitress has no way to stop from another thread; its own thread ends when its map of connections is empty.
         connections = self._server._map
-        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(connections, ignore_all=True))
+        with suppress(OSError):  # woken by an answer that was just done it may have closed already, trigger included
+            self._server.trigger.pull_trigger(lambda: wasyncore.close_all(connections, ignore_all=True))
         self._thread.join(_STOP_SECONDS)
         if self._thread.is_alive():
             raise ThreadStuck(f"the web thread has not ended in {_STOP_SECONDS:.0f} s")

@@ -35,17 +35,18 @@ def add_setup(app: Flask, access: Access, counter: Counter) -> None:
 
     @app.get("/api/setup")
     def setup() -> Response:
-        return _asked(counter, "setup", {})
+        """Tell the proof too: without a token it is another one after a restart, and an open page goes on."""
+        return json_response({**_asked(counter, "setup", {}), "proof": access.proof(request)})
 
     @app.post("/api/setup/<any(propose, apply, undo, relearn):command>")
     def change(command: str) -> Response:
         access.check_changes(request)
-        return _asked(counter, command, _document())
+        return json_response(_asked(counter, command, _document()))
 
 
-def _asked(counter: Counter, command: str, arguments: Mapping[str, Any]) -> Response:
+def _asked(counter: Counter, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
-        return json_response(counter.ask(command, arguments))
+        return counter.ask(command, arguments)
     except Busy as busy:
         raise ServiceUnavailable(str(busy), retry_after=2) from busy
     except Stale as stale:

@@ -30,6 +30,12 @@ export function svg(tag, attributes = {}) {
   return element;
 }
 
+// Puts an element on the picture, x and y in fractions of it.
+export function put(element, x, y) {
+  element.style.setProperty("--x", x);
+  element.style.setProperty("--y", y);
+}
+
 // Asks the daemon; an error carries its reason in words. Who is not logged in any more is led there.
 export async function ask(path, options = {}) {
   let response;
@@ -50,7 +56,18 @@ export async function ask(path, options = {}) {
   throw Object.assign(new Error(reason), { status: response.status });
 }
 
+// Has the daemon obey a command; one that was started since the page was loaded wants another proof, and gets it.
 export async function change(command, values = {}) {
+  try {
+    return await post(command, values);
+  } catch (error) {
+    if (error.status !== 403) throw error;
+    document.body.dataset.proof = (await (await ask("/api/setup")).json()).proof;
+    return post(command, values);
+  }
+}
+
+async function post(command, values) {
   const headers = { "Content-Type": "application/json", "X-CSRF-Token": document.body.dataset.proof };
   const response = await ask(`/api/setup/${command}`, { method: "POST", headers, body: JSON.stringify(values) });
   return response.json();

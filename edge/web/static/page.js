@@ -24,6 +24,7 @@ const take = {
   info(info) {
     const other = info.config_hash !== now.info.config_hash;
     now.info = info;
+    view.enable(info.heatmap !== false);
     if (other) loadSettings();
     show();
   },

@@ -1,6 +1,7 @@
 // What may be changed: a draft of it, what it would do by the daemon's own reckoning, and how it is applied.
 
-import { $, change, fixed, make, write } from "./dom.js";
+import * as outlook from "./answer.js";
+import { $, change, make, write } from "./dom.js";
 import * as shapes from "./shapes.js";
 
 const ASK_MS = 250; // after the last change
@@ -9,10 +10,13 @@ const NEARNESS = { min: 0.05, max: 1.5, step: 0.01 };
 const METRES = { min: 0.1, max: 10, step: 0.05 };
 const FLOOR = [[0.2, 0.6], [0.8, 0.6], [0.95, 0.98], [0.05, 0.98]];
 
-let settings = null; // as the daemon has told them
-let draft = null;
+let settings = null; // what the draft was made from
+let newer = null; // what somebody else has set since
+let draft = null; // a trigger's `zone` is here the zone itself, so that it goes along with another name
+let begun = ""; // the draft as it was made
 let answer = null; // what the draft would do
 let isShown = false;
+let isUnanswered = false; // the last question, and that is told
 let timer;
 let turn = 0;
 let names = 0;
@@ -25,19 +29,22 @@ export function start() {
   $("add-point").addEventListener("click", addPoint);
   $("apply").addEventListener("click", () => send("apply", { ...values(), revision: settings.revision }));
   $("undo").addEventListener("click", () => send("undo"));
-  $("discard").addEventListener("click", () => begin(settings));
+  $("discard").addEventListener("click", () => begin(newer ?? settings));
   $("relearn").addEventListener("click", relearn);
 }
 
 // Takes over the settings; a draft with changes of its own stays, and is refused when it is applied.
-export function load(values) {
-  if (values.revision === settings?.revision) return; // what was applied here, or has not changed: whoever draws goes on
-  if (!settings || !answer?.difference?.length) {
-    begin(values);
-    return;
+export function load(found) {
+  if (found.revision === settings?.revision) {
+    // What was applied here, or is again as it was: whoever draws goes on.
+    if (newer) say("");
+    newer = null;
+  } else if (!settings || !isChanged()) {
+    begin(found);
+  } else {
+    newer = found;
+    say("The settings were changed by somebody else; Discard loads them.", true);
   }
-  say("The settings were changed by somebody else; Discard loads them.", true);
-  settings = { ...values, revision: settings.revision, fresh: values };
 }
 
 export function show(visible) {
@@ -48,24 +55,37 @@ export function show(visible) {
   if (visible && draft) propose();
 }
 
-function begin(values) {
-  settings = values.fresh ?? values;
+function begin(found) {
+  settings = found;
+  newer = null;
   draft = structuredClone(settings.values);
   draft.zones.forEach((zone) => (zone.id = `zone-${names++}`));
+  for (const trigger of draft.triggers) trigger.zone = draft.zones.find((zone) => zone.name === trigger.zone) ?? null;
   draft.privacy_masks = draft.privacy_masks.map((polygon) => ({ polygon, id: `mask-${names++}` }));
+  begun = JSON.stringify(whole());
   answer = null;
+  outlook.clear();
   render();
   propose();
 }
 
+function isChanged() {
+  return JSON.stringify(whole()) !== begun;
+}
+
 // Returns the draft as the daemon takes it; a place without metres is not one yet.
 function values() {
-  const { floor, max_metres } = draft.calibration;
-  const points = draft.calibration.points.filter((point) => point.metres > 0);
+  const found = whole();
+  found.calibration.points = found.calibration.points.filter((point) => point.metres != null);
+  return found;
+}
+
+function whole() {
+  const { points, floor, max_metres } = draft.calibration;
   return {
     zones: draft.zones.map(({ name, polygon }) => ({ name, polygon })),
     privacy_masks: draft.privacy_masks.map((mask) => mask.polygon),
-    triggers: draft.triggers,
+    triggers: draft.triggers.map((trigger) => ({ ...trigger, zone: trigger.zone?.name ?? null })),
     calibration: {
       points: points.map(({ x, y, metres }) => ({ x, y, metres })),
       floor: floor && { height_metres: floor.height_metres, tilt_deg: floor.tilt_deg, polygon: floor.polygon },
@@ -76,6 +96,7 @@ function values() {
 
 function changed() {
   drawShapes();
+  showButtons();
   clearTimeout(timer);
   timer = setTimeout(propose, ASK_MS);
 }
@@ -87,9 +108,12 @@ async function propose() {
     const found = await change("propose", values());
     if (mine !== turn) return;
     answer = found;
+    if (isUnanswered) say("");
     showAnswer();
   } catch (error) {
-    if (mine === turn) say(error.message, true);
+    if (mine !== turn) return;
+    say(error.message, true);
+    isUnanswered = true;
   }
   clearTimeout(timer);
   if (isShown && !document.hidden) timer = setTimeout(propose, AGAIN_MS);
@@ -121,6 +145,7 @@ async function relearn() {
 }
 
 function say(words, isBad = false) {
+  isUnanswered = false;
   $("setup-state").classList.toggle("bad", isBad);
   write($("setup-state"), words);
 }
@@ -160,7 +185,7 @@ function addTrigger() {
   const inMetres = draft.calibration.points.length > 1 || draft.calibration.floor != null;
   draft.triggers.push({
     name: freeName("trigger", draft.triggers),
-    zone: draft.zones.at(-1)?.name ?? null,
+    zone: draft.zones.at(-1) ?? null,
     measure: inMetres ? "metres" : "nearness",
     near: inMetres ? 1.5 : 0.8,
   });
@@ -190,10 +215,24 @@ function render() {
   $("point-list").replaceChildren(...draft.calibration.points.map(pointForm));
   $("floor-form").replaceChildren(...floorForm());
   $("floor").open ||= draft.calibration.floor != null;
-  $("undo").disabled = !settings.can_undo;
   $("relearn").disabled = settings.mode !== "still";
   changed();
   if (answer) showAnswer();
+}
+
+function showAnswer() {
+  outlook.show(answer, draft);
+  showButtons();
+}
+
+function showButtons() {
+  const { problems = [], difference = [], fit } = answer ?? {};
+  const isDraft = isChanged() || newer != null;
+  $("no-difference").hidden = isDraft || !$("difference").hidden || $("problems").hasChildNodes();
+  $("apply").disabled = problems.length > 0 || !difference.length || fit?.problem != null;
+  $("discard").disabled = !isDraft;
+  $("undo").disabled = !settings.can_undo || isDraft;
+  $("undo").title = isDraft ? "Apply or discard the changes first" : "";
 }
 
 function drawShapes() {
@@ -210,6 +249,11 @@ function field(words, input) {
   return make("label", { className: "field" }, make("span", { textContent: words }), input);
 }
 
+// Returns what stands in a field: whatever number that is, the daemon has to say something of it.
+function numberIn(input) {
+  return input.value === "" ? null : Number(input.value);
+}
+
 function remover(words, action) {
   return make("button", { className: "quiet", textContent: "Remove", onclick: action, aria: { label: words } });
 }
@@ -217,10 +261,7 @@ function remover(words, action) {
 function zoneForm(zone) {
   const input = make("input", { value: zone.name, maxLength: 60, autocomplete: "off", spellcheck: false });
   input.addEventListener("input", () => {
-    const before = zone.name;
     zone.name = input.value.trim();
-    // A trigger goes along with its zone's name.
-    for (const trigger of draft.triggers) if (trigger.zone === before) trigger.zone = zone.name;
     $("trigger-list").replaceChildren(...draft.triggers.map(triggerForm));
     changed();
   });
@@ -239,15 +280,23 @@ function choice(value, options, onPick) {
   return select;
 }
 
+// Returns the choice of what a trigger watches; a zone that was removed stays in sight until another one has its name.
+function zoneChoice(trigger) {
+  const own = trigger.zone;
+  const isGone = own != null && !draft.zones.includes(own);
+  const now = (isGone && draft.zones.find((zone) => zone.name === own.name)) || own;
+  const zones = [["", "the whole picture"], ...draft.zones.map((zone) => [zone.id, zone.name])];
+  if (isGone && now === own) zones.push([own.id, `${own.name} (removed)`]);
+  return choice(now?.id ?? "", zones, (id) => {
+    trigger.zone = [...draft.zones, own].find((zone) => zone?.id === id) ?? null;
+    changed();
+  });
+}
+
 function triggerForm(trigger) {
   const name = make("input", { value: trigger.name, maxLength: 60, autocomplete: "off", spellcheck: false });
   name.addEventListener("input", () => {
     trigger.name = name.value.trim();
-    changed();
-  });
-  const zones = [["", "the whole picture"], ...draft.zones.map((zone) => [zone.name, zone.name])];
-  const zone = choice(trigger.zone ?? "", zones, (value) => {
-    trigger.zone = value || null;
     changed();
   });
   const measure = choice(trigger.measure, [["nearness", "nearness"], ["metres", "metres"]], (value) => {
@@ -258,8 +307,8 @@ function triggerForm(trigger) {
     "li",
     {},
     field("Name", name),
-    field("Zone", zone),
     field("Measure", measure),
+    field("Zone", zoneChoice(trigger)),
     ...levelFields(trigger),
     make("p", { className: "now", role: "status" }),
     remover(`Remove the trigger ${trigger.name}`, () => remove(draft.triggers, trigger)),
@@ -273,15 +322,14 @@ function levelFields(trigger) {
   const number = make("input", { type: "number", min: 0.01, max: 200, step: "any", value: trigger.near });
   const clear = make("input", { type: "number", min: 0.01, max: 200, step: "any", value: trigger.clear ?? "", placeholder: "a tenth beyond" });
   const take = (from, to) => () => {
-    if (!(Number(from.value) > 0)) return;
-    trigger.near = Number(from.value);
-    to.value = from.value;
+    trigger.near = numberIn(from);
+    if (trigger.near != null) to.value = from.value;
     changed();
   };
   slider.addEventListener("input", take(slider, number));
   number.addEventListener("input", take(number, slider));
   clear.addEventListener("input", () => {
-    trigger.clear = clear.value === "" ? null : Number(clear.value);
+    trigger.clear = numberIn(clear);
     changed();
   });
   const words = trigger.measure === "metres" ? "Fires when nearer than, in metres" : "Fires when nearer than, in nearness";
@@ -293,7 +341,7 @@ function levelFields(trigger) {
 function pointForm(point, i) {
   const input = make("input", { type: "number", min: 0.1, max: 200, step: "any", value: point.metres ?? "" });
   input.addEventListener("input", () => {
-    point.metres = input.value === "" ? null : Number(input.value);
+    point.metres = numberIn(input);
     changed();
   });
   const where = make("span", { className: "badge", textContent: i + 1, aria: { hidden: true } });
@@ -317,7 +365,7 @@ function floorForm() {
   const number = (words, key, limits) => {
     const input = make("input", { type: "number", step: "any", value: floor[key], ...limits });
     input.addEventListener("input", () => {
-      floor[key] = Number(input.value);
+      floor[key] = numberIn(input);
       changed();
     });
     return field(words, input);
@@ -333,75 +381,4 @@ function floorForm() {
       make("button", { className: "quiet", textContent: "Move its corners", onclick: () => shapes.select("floor") }),
       remover("Do without the floor", drop)),
   ];
-}
-
-// --- what the draft would do ----------------------------------------------------------------------------------------
-
-function showAnswer() {
-  const { problems = [], difference = [] } = answer;
-  $("problems").replaceChildren(...problems.map((text) => make("p", { className: "bad", textContent: text })));
-  const lines = difference.map((line) => make({ "+": "ins", "-": "del" }[line[0]] ?? "span", { textContent: `${line}\n` }));
-  if ($("difference").textContent !== difference.map((line) => `${line}\n`).join("")) $("difference").replaceChildren(...lines);
-  $("difference").hidden = !difference.length;
-  $("no-difference").hidden = difference.length > 0 || problems.length > 0;
-  $("apply").disabled = problems.length > 0 || !difference.length || answer.fit?.problem != null;
-  $("discard").disabled = !problems.length && !difference.length;
-  if (problems.length) return;
-  showZones();
-  showTriggers();
-  showFit();
-}
-
-function showZones() {
-  draft.zones.forEach((zone, i) => {
-    const now = answer.zones[zone.name];
-    const words = { true: `occupied now, nearness ${fixed(now?.nearness, 2)}`, false: "free now" }[now?.occupied];
-    write($("zone-list").children[i].querySelector(".now"), words ?? "");
-  });
-}
-
-function showTriggers() {
-  draft.triggers.forEach((trigger, i) => {
-    const item = $("trigger-list").children[i];
-    const now = answer.triggers[trigger.name];
-    if (!now) return;
-    const unit = trigger.measure === "metres" ? " m" : "";
-    const level = now.level == null ? "nothing there" : fixed(now.level, 2, unit);
-    const words = {
-      near: `Now ${level}: would fire`,
-      between: `Now ${level}: between the levels, stays as it is`,
-      clear: `Now ${level}: would not fire`,
-      frozen: `Can’t be known now: ${now.reason}`,
-    }[now.event];
-    item.dataset.event = now.event;
-    write(item.querySelector(".now"), words);
-    const mark = item.querySelector(".mark");
-    const limits = unit ? METRES : NEARNESS;
-    mark.hidden = now.level == null;
-    mark.style.left = `${(100 * Math.min(1, Math.max(0, (now.level - limits.min) / (limits.max - limits.min)))).toFixed(1)}%`;
-  });
-}
-
-function showFit() {
-  const { fit } = answer;
-  let read = 0;
-  draft.calibration.points.forEach((point, i) => {
-    const found = point.metres > 0 ? fit?.points?.[read++] : null;
-    const off = found?.read_m == null ? null : found.read_m - point.metres;
-    const error = found?.uncertainty_m == null ? "" : ` ± ${fixed(found.uncertainty_m, 2)}`;
-    const sign = off < 0 ? "−" : "+";
-    const words = off == null ? "" : `reads ${fixed(found.read_m, 2)}${error} m, off by ${sign}${fixed(Math.abs(off), 2)} m`;
-    write($("point-list").children[i].querySelector(".now"), words);
-  });
-  $("fit").classList.toggle("bad", fit?.problem != null);
-  write($("fit"), fitWords(fit));
-}
-
-function fitWords(fit) {
-  if (!fit) return "";
-  if (fit.problem) return fit.problem;
-  const errors = fit.expected.filter((row) => row.uncertainty_m != null);
-  if (fit.residual == null || !errors.length) return "Fits. Measure a third place to know the error.";
-  const list = errors.map((row) => `${fixed(row.uncertainty_m, 2)} m at ${row.metres} m`).join(", ");
-  return `Fits with a residual of ${fit.residual.toFixed(3)} 1/m. Expected error: ${list}.`;
 }

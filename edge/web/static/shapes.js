@@ -1,6 +1,6 @@
 // Draws on the live picture, with mouse, finger or keys: polygons whose corners can be moved, and places.
 
-import { $, make, svg, write } from "./dom.js";
+import { $, make, put, svg, write } from "./dom.js";
 
 const STEP = 0.01; // of an arrow key, in fractions of the picture
 const LARGE_STEP = 0.05; // with shift
@@ -208,8 +208,7 @@ function arrange(wanted) {
     if (label) element.setAttribute("aria-label", label);
     element.drag = drag;
     element.onkeydown = keys ?? null;
-    element.style.left = `${100 * x}%`;
-    element.style.top = `${100 * y}%`;
+    put(element, x, y);
   });
   for (const element of known.values()) element.remove();
 }

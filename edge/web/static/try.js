@@ -2,9 +2,10 @@
 
 import { $, ask, fixed, make, write } from "./dom.js";
 
-const KINDS = ["image/jpeg", "image/png", "image/webp"];
+const FORMATS = ["jpg", "npy", "json"];
 const MOST_BYTES = 1_900_000; // of the two megabytes that are allowed by default
 const MOST_PX = 1_920; // as large as what comes back
+const DRAWN_ANEW = [413, 422]; // too large, or of a form that is not taken, such as with a film behind the picture
 
 let picture = null; // what was sent
 let map = null; // { width, height, values, low, high }: the network's own output
@@ -54,12 +55,12 @@ async function predict(file, name) {
   say(`Working on ${name} …`);
   document.body.dataset.trying = "";
   try {
-    const small = await shrunk(file);
-    const [jpeg, npy, facts] = await inTurn(small, ["jpg", "npy", "json"]);
+    const { sent, answers } = await estimated(file);
     if (mine !== asked) return;
-    picture = small;
+    const [jpeg, npy, facts] = answers;
+    picture = sent;
     map = read(await npy.arrayBuffer());
-    await show(small, await jpeg.blob(), await facts.json());
+    await show(sent, await jpeg.blob(), await facts.json());
     say(`Depth of ${name}. Move the slider to compare; point at a place for its nearness.`);
   } catch (error) {
     if (mine === asked) fail(error);
@@ -68,11 +69,30 @@ async function predict(file, name) {
   }
 }
 
+// Has the daemon work on a JPEG as it is; on all else, and where it does not take that one, as the browser draws it.
+async function estimated(file) {
+  let refusal = null;
+  if (file.size <= MOST_BYTES && (await isJpeg(file))) {
+    try {
+      return await inTurn(file);
+    } catch (error) {
+      if (!DRAWN_ANEW.includes(error.status)) throw error;
+      refusal = error;
+    }
+  }
+  return inTurn(await drawn(file, refusal));
+}
+
 // One after the other: the first one does the work, and the others find it done.
-async function inTurn(data, formats) {
-  const found = [];
-  for (const format of formats) found.push(await send(data, format));
-  return found;
+async function inTurn(sent) {
+  const answers = [];
+  for (const format of FORMATS) answers.push(await send(sent, format));
+  return { sent, answers };
+}
+
+async function isJpeg(file) {
+  const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  return first === 0xff && second === 0xd8; // whatever its name says
 }
 
 async function send(data, format) {
@@ -81,18 +101,23 @@ async function send(data, format) {
   return ask(`/predict?format=${format}`, { method: "POST", body: form });
 }
 
-// Returns the picture as it is, or smaller where it has more bytes than are taken, or is of another kind.
-async function shrunk(file) {
-  if (KINDS.includes(file.type) && file.size <= MOST_BYTES) return file;
+// Returns the picture as a JPEG, upright and on white, so that it is seen here as the network sees it.
+async function drawn(file, refusal) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
   } catch {
-    throw new Error("This is no picture that the browser can read; take a JPEG, PNG or WebP.");
+    const words = "This is no picture that the browser can read, or it is cut short; take a JPEG, PNG or WebP.";
+    throw refusal ?? new Error(words);
   }
   const scale = Math.min(1, MOST_PX / Math.max(bitmap.width, bitmap.height));
-  const canvas = make("canvas", { width: Math.round(bitmap.width * scale), height: Math.round(bitmap.height * scale) });
-  canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
+  const canvas = make("canvas", { width, height });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0, width, height);
+  bitmap.close();
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
 }
 

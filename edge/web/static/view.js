@@ -1,9 +1,10 @@
 // The live picture, and what is drawn over it: zones, what is nearest, triggers that are on.
 
-import { $, fixed, make, svg, write } from "./dom.js";
+import { $, fixed, make, put, svg, write } from "./dom.js";
 
 const RETRY_MS = 2_000;
 let view = "depth";
+let isOff = false; // no heatmap is made, and no picture comes
 let zones = []; // of the configuration in force
 let triggers = [];
 let timer;
@@ -27,12 +28,22 @@ export function start() {
 // Asks for the pictures anew: after a loss of the daemon, or of whoever sees the page.
 export function watch() {
   clearTimeout(timer);
-  const needed = !document.hidden && $("main").dataset.part !== "try";
+  const needed = !isOff && !document.hidden && $("main").dataset.part !== "try";
   if (needed) $("picture").src = `/stream.mjpg?view=${view}&${Date.now()}`;
   else $("picture").removeAttribute("src");
 }
 
+// Takes over whether a heatmap is made at all.
+export function enable(isMade) {
+  if (isOff === !isMade) return;
+  isOff = !isMade;
+  write($("no-picture"), isOff ? "The heatmap is switched off: heatmap.enabled is false." : "No picture yet");
+  if (isOff) hide();
+  watch();
+}
+
 function shown() {
+  if (isOff) return;
   const { naturalWidth, naturalHeight } = $("picture");
   $("view").style.setProperty("--aspect", naturalWidth / naturalHeight);
   $("picture").hidden = false;
@@ -84,7 +95,6 @@ function label(parts) {
     const element = labels.children[i];
     write(element, part.words);
     element.className = part.kind;
-    element.style.left = `${100 * part.x}%`;
-    element.style.top = `${100 * part.y}%`;
+    put(element, part.x, part.y);
   });
 }
