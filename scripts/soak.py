@@ -375,8 +375,8 @@ def report(soak: Soak, done: list[Outcome], minutes: float) -> int:
         f"restarts after a failure {service.restarts}, by the watchdog {service.watchdog_kills}\n"
         f"{listener.readings} readings; of {expected} heartbeats expected outside of faults {got} came\n"
         f"late {listener.late}, out of order {listener.out_of_order}; held by a frozen broker {listener.held}\n"
-        f"memory {slope:+.1f} MB an hour (+- {error:.1f}) after {WARM_UP_SECONDS:g} s of warm-up, from {hours:.2f} h"
-        f" of {len({sample.life for sample in soak.samples})} processes\n"
+        f"memory {f'{slope:+.1f} MB an hour (+- {error:.1f})' if hours else 'not known'}: from {hours:.2f} h after"
+        f" {WARM_UP_SECONDS:g} s of warm-up each, {len({sample.life for sample in soak.samples})} processes\n"
         f"files open {min(files)}..{max(files)}, threads {min(threads)}..{max(threads)}"
     )
     lost = listener.late + listener.out_of_order + (expected - got)
