@@ -84,6 +84,7 @@ class DepthModel:
                 inverse_depth=inverse_depth,
                 inference_seconds=time.monotonic() - prepared,
                 weights=self.weights.name,
+                depth_error=self.weights.depth_error,
                 preprocess_seconds=prepared - started,
                 picture=x,
             )

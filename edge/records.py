@@ -77,9 +77,11 @@ class DepthMap:
     """What the network said of one frame.
 
     `inverse_depth` is float32 (h, w) at network size: relative inverse depth, larger = nearer, with a scale and a shift
-    that are unknown and change from frame to frame. `weights` names the weights that said it. The network took
-    `inference_seconds`, and what brings a frame into its form `preprocess_seconds`. `picture`, float32 (h, w, 3) in
-    0..255, is the frame as the network saw it; null where none looked.
+    that are unknown and change from frame to frame. `weights` names the weights that said it; `depth_error` is the
+    standard deviation, as a share, of the 1/Z that they give to something in front of a calibrated background, beside
+    all else that is uncertain. The network took `inference_seconds`, and what brings a frame into its form
+    `preprocess_seconds`. `picture`, float32 (h, w, 3) in 0..255, is the frame as the network saw it; null where none
+    looked.
 
     Raises:
         TypeError, ValueError: an array has another dtype or shape, or holds a value that is not finite.
@@ -89,6 +91,7 @@ class DepthMap:
     inverse_depth: Floats
     inference_seconds: float
     weights: str
+    depth_error: float = 0.0
     preprocess_seconds: float = 0.0
     picture: Floats | None = None
 

@@ -18,7 +18,7 @@ from edge.engines.pytorch import TorchEngine
 from edge.errors import EngineError
 from edge.network import normalised
 from edge.records import Frame
-from edge.weights import OFFICIAL, WeightsInfo
+from edge.weights import OFFICIAL, STARTER, WeightsInfo
 from tests import parity
 
 # width, height of the picture -> of the network, as MiDaS' small_transform picks them
@@ -100,6 +100,13 @@ def test_warm_up_runs_the_network(model):
     assert model.warm_up(640, 480) > 0
 
 
+def test_what_the_weights_err_by_goes_with_their_depth():
+    """The starter weights' share is known; of weights of the user's own it is the official ones'."""
+    model = load_model(ModelSection(weights="starter-v2"))
+    assert STARTER.depth_error == model.estimate(frame(np.zeros((48, 64, 3), np.uint8))).depth_error
+    assert 0 < OFFICIAL.depth_error < STARTER.depth_error
+
+
 def test_an_engine_that_returns_nonsense_is_told():
     """A map with NaN in it never becomes a reading."""
 
@@ -109,7 +116,15 @@ def test_an_engine_that_returns_nonsense_is_told():
         def run(self, x):
             return np.full((32, 32), np.nan, np.float32)
 
-    info = WeightsInfo(name="w", path=parity.DATA, sha256="", licence="", note="", architecture=OFFICIAL.architecture)
+    info = WeightsInfo(
+        name="w",
+        path=parity.DATA,
+        sha256="",
+        licence="",
+        note="",
+        architecture=OFFICIAL.architecture,
+        depth_error=0.1,
+    )
     with pytest.raises(EngineError, match=r"engine broken with w: .*not finite"):
         DepthModel(Broken(), info, 256).estimate(frame(np.zeros((8, 8, 3), np.uint8)))
 

@@ -31,8 +31,8 @@ SEQUENCE = Path(__file__).parent / "data" / "sequence"
 NARROW = Lens(fov_deg=1.0, aspect=0.75)  # so narrow that ray and axis are one
 
 
-def compared(read, true, *, empty=False, surface=None, on=None):
-    return Compared(read_m=read, true_m=true, empty=empty, surface=surface, on=on)
+def compared(read, true, *, empty=False, surface=None, on=None, error=None):
+    return Compared(read_m=read, true_m=true, empty=empty, surface=surface, on=on, error_m=error)
 
 
 def test_the_nearest_figure_is_that_with_the_nearest_part():
@@ -61,6 +61,13 @@ def test_the_true_distance_is_along_the_ray():
     figures = np.zeros((3, 101), np.float32)
     figures[:, 0] = 2.0
     assert true_nearest(figures, Lens(fov_deg=90.0, aspect=0.01), 0).metres == pytest.approx(2 * 2**0.5, rel=0.01)
+
+
+def test_a_reading_is_within_what_it_was_told_with():
+    """Those told without an uncertainty don't count, nor those too far away."""
+    frames = [compared(1.1, 1.0, error=0.2), compared(1.5, 1.0, error=0.2), compared(2.0, 2.0), compared(9, 9, error=1)]
+    assert score_distances(frames).within == 0.5
+    assert score_distances(frames[2:]).within is None
 
 
 def test_distances_count_between_half_a_metre_and_four():

@@ -146,6 +146,20 @@ def test_points_that_scatter_widen_every_uncertainty():
         assert claims[1] > 2 * claims[0]
 
 
+def test_what_the_network_errs_by_is_part_of_the_uncertainty():
+    """It is a share of every distance, beside all that the calibration knows of."""
+    perfect, poor = (calibrate(THREE, RAMP, QUIET, None, ASPECT, depth_error=error) for error in (0.0, 0.24))
+    for metres in (1.1, 2.0, 4.0):
+        without, told = (found.measure(1 / metres, 0.0, 0.5, 0.5).uncertainty_m for found in (perfect, poor))
+        assert told == pytest.approx(np.hypot(without, 0.24 * metres))
+    assert (
+        calibrate(section_of((20, 90), (100, 10)), RAMP, QUIET, None, ASPECT, 0.24)
+        .measure(0.5, 0.0, 0.5, 0.5)
+        .uncertainty_m
+        is None
+    )
+
+
 def test_scatter_counts_twice_for_the_line_and_for_what_is_measured():
     """Far outside the points the line's own error grows with the scatter; amid many points the scatter itself stays."""
     places = tuple((6 + 10 * i, 6 + 7 * i) for i in range(12))

@@ -1,5 +1,7 @@
 """What happens over minutes: darkness, light, knocks, rain, people who stay, restarts."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -269,6 +271,19 @@ def test_metres_are_true_after_a_calibration(metres):
     assert nearest.distance_m == pytest.approx(metres, rel=0.03)
     assert nearest.uncertainty_m is not None
     assert nearest.extrapolated == (metres < 1 / room()[94, 115])
+
+
+def test_the_network_s_own_error_is_told():
+    """Where its weights are known to err by a share, no distance is told with less."""
+    camera = Camera()
+    scene = learned(camera, calibration=POINTS)
+    frame = camera.shoot(with_figure(room(), 0.5, 1.5))
+    plain = scene.update(frame).nearest
+    scene = learned(camera := Camera(), calibration=POINTS)
+    scene.update(replace(camera.shoot(room()), depth_error=0.24))
+    scene.calibrate(POINTS)  # what it was learned with
+    told = scene.update(replace(camera.shoot(with_figure(room(), 0.5, 1.5)), depth_error=0.24)).nearest
+    assert told.uncertainty_m > 0.23 * told.distance_m > 2 * plain.uncertainty_m
 
 
 def test_the_speed_of_approach_is_measured():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge.camera import Camera
     from edge.config import CalibrationSection, Config, PointSection
     from edge.records import Bytes, Frame
+    from edge.scene import StillScene
     from edge.scene.alignment import Doubles
     from edge.scene.metres import Calibration
     from edge.scene.reference import Reference
@@ -64,21 +65,17 @@ def _pair(text: str) -> tuple[float, float]:
 
 def main(args: argparse.Namespace) -> int:
     """Calibrate and print; return 0."""
-    from edge.scene.metres import calibrate
-
     config = _configuration(args)
     section = config.calibration
-    reference, frame = _learn(config)
+    scene, reference, frame = _learn(config)
     if not section.given:
         _write_snapshot(args.snapshot, frame.pixels, reference.median)
         print(_INSTRUCTIONS.format(path=args.snapshot.resolve()), file=sys.stderr)
         section = section.model_copy(update={"points": _asked_points()})
-    height, width = frame.pixels.shape[:2]
-    fov_deg = config.scene.horizontal_fov_deg
-    calibration = calibrate(section, reference.median, reference.sigma, fov_deg, height / width)
+    calibration = scene.fit(section)
     if calibration is None:
         raise ConfigError("calibration.points: none given; type two or more, or give --points or --floor")
-    _report(calibration, section, reference, fov_deg)
+    _report(calibration, section, reference, config.scene.horizontal_fov_deg)
     return 0
 
 
@@ -161,8 +158,8 @@ def _asked_points() -> "tuple[PointSection, ...]":
             print("must be three numbers: x y metres, such as 0.25 0.9 1.2", file=sys.stderr)
 
 
-def _learn(config: "Config") -> "tuple[Reference, Frame]":
-    """Return the learned background and the last frame.
+def _learn(config: "Config") -> "tuple[StillScene, Reference, Frame]":
+    """Return the scene with the background that it has learned, and the last frame.
 
     Raises:
         CameraError: there is no camera, or it shows nothing that can be learned.
@@ -182,7 +179,7 @@ def _learn(config: "Config") -> "tuple[Reference, Frame]":
             frame = camera.read()
             result = scene.update(model.estimate(frame))
             if scene.reference is not None:
-                return scene.reference, frame
+                return scene, scene.reference, frame
             # without progress there is nothing to learn from, or an attempt has just failed
             if time.monotonic() > ends_at and result.progress is None:
                 raise CameraError(f"{camera.name}: the background could not be learned: {result.reason}")

@@ -163,7 +163,8 @@ class Compared:
 
     `read_m` and `true_m` are the distance of the nearest region and of the nearest figure along the ray, null where
     there is none; `empty` says that no part of any figure is in the picture (a figure may be too small to count).
-    `surface` is the nearest surface in the reading's own gauge and `on` the trigger's state.
+    `surface` is the nearest surface in the reading's own gauge and `on` the trigger's state. `error_m` is the standard
+    deviation that `read_m` was told with, null where none was.
     """
 
     read_m: float | None
@@ -171,14 +172,15 @@ class Compared:
     empty: bool
     surface: float | None
     on: bool | None = None
+    error_m: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistanceScore:
     """How well distances are read: relative errors over the frames whose true distance is 0.5..4 m.
 
-    `unread` counts those of these frames that had no reading, `phantoms` the empty frames that had one. The errors are
-    null where nothing was read.
+    `unread` counts those of these frames that had no reading, `phantoms` the empty frames that had one. `within` is the
+    share of readings that are off by no more than they were told to be. Null where nothing was read, or told.
     """
 
     frames: int
@@ -186,20 +188,24 @@ class DistanceScore:
     phantoms: int
     median: float | None
     p95: float | None
+    within: float | None
 
 
 def score_distances(frames: Sequence[Compared]) -> DistanceScore:
     """Score the distances that were read of a sequence."""
     low, high = _RANGE_METRES
-    pairs = [(each.read_m, each.true_m) for each in frames if each.true_m is not None and low <= each.true_m <= high]
-    errors = [abs(read - true) / true for read, true in pairs if read is not None]
+    due = [(each, each.true_m) for each in frames if each.true_m is not None and low <= each.true_m <= high]
+    read = [(abs(each.read_m - true), true, each.error_m) for each, true in due if each.read_m is not None]
+    errors = [off / true for off, true, _ in read]
+    told = [off <= error for off, _, error in read if error is not None]
     median, p95 = np.percentile(errors, (50, 95)).tolist() if errors else (None, None)
     return DistanceScore(
-        frames=len(pairs),
-        unread=len(pairs) - len(errors),
+        frames=len(due),
+        unread=len(due) - len(errors),
         phantoms=sum(each.empty and each.read_m is not None for each in frames),
         median=median,
         p95=p95,
+        within=float(np.mean(told)) if told else None,
     )
 
 

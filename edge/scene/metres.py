@@ -6,7 +6,7 @@ are along the ray, as a tape measures them. Everything is equal for a reference 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +69,7 @@ class Calibration:
     `covariance` is that of (a, b); `residual` the standard deviation of the places around the line and `scatter` the
     part of it that the errors of tape, geometry and noise don't explain, both in 1/m. With two points nothing is known
     of errors: all three are null. `nearest` is the 1/Z of the nearest place: what is nearer is extrapolated.
+    `depth_error` is `DepthMap`'s.
     """
 
     a: float
@@ -79,6 +80,7 @@ class Calibration:
     nearest: float
     max_metres: float
     lens: Lens | None
+    depth_error: float = 0.0
 
     def measure(self, q: float, sigma_q: float, x: Any, y: Any) -> Metres:
         """Return the distance of what has the nearness `q` +- `sigma_q` at x, y, fractions of the frame.
@@ -103,7 +105,8 @@ class Calibration:
             return None
         (var_a, cov), (_, var_b) = self.covariance
         line = q**2 * var_a + 2 * q * cov + var_b
-        return math.sqrt(max(line, 0.0) + (self.a * sigma_q) ** 2 + self.scatter**2)
+        network = (self.depth_error * (self.a * q + self.b)) ** 2
+        return math.sqrt(max(line, 0.0) + (self.a * sigma_q) ** 2 + self.scatter**2 + network)
 
 
 def calibrate(
@@ -112,12 +115,13 @@ def calibrate(
     sigma: Doubles,
     fov_deg: float | None,
     aspect: float,
+    depth_error: float = 0.0,
 ) -> Calibration | None:
     """Fit the line to the points and the floor of the configuration; null when it has neither.
 
-    `reference` and its noise `sigma` are float64 (h, w); `aspect` is the frame's height / width. Both axes have errors
-    (the network's noise, the tape), so the line is York's (York et al., Am. J. Phys. 72, 367, 2004), which does not
-    shrink the slope.
+    `reference` and its noise `sigma` are float64 (h, w); `aspect` is the frame's height / width. `depth_error` is
+    `DepthMap`'s. Both axes have errors (the network's noise, the tape), so the line is York's (York et al., Am. J.
+    Phys. 72, 367, 2004), which does not shrink the slope.
 
     Raises:
         ConfigError: no line with a > 0 can be had from them; the message says why and what to do.
@@ -135,7 +139,7 @@ def calibrate(
     line = _fit(places)
     if not line.a > 0:
         raise _reversed(section.points, points)
-    return _calibration(line, places, section.max_metres, lens)
+    return replace(_calibration(line, places, section.max_metres, lens), depth_error=depth_error)
 
 
 def nearness_at(reference: Doubles, sigma: Doubles, x: float, y: float) -> tuple[float, float]:

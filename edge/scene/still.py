@@ -52,7 +52,7 @@ class StillScene:
         self._calibration: Calibration | None = None
         self._stale = False
         self._before: Reference | None = None
-        self._aspect = 1.0
+        self._aspect, self._depth_error = 1.0, 0.0
         self._frames: list[Floats] = []
         self._learning_since = 0.0
         self._steady: tuple[Doubles, float] | None = None
@@ -82,7 +82,7 @@ class StillScene:
         if self._background is None:
             raise ConfigError("calibration: there is no background to fit to yet; wait until it is learned")
         reference, fov_deg = self._background.reference, self._section.horizontal_fov_deg
-        return calibrate(calibration, reference.median, reference.sigma, fov_deg, self._aspect)
+        return calibrate(calibration, reference.median, reference.sigma, fov_deg, self._aspect, self._depth_error)
 
     def calibrate(self, calibration: CalibrationSection) -> None:
         """Use another calibration from now on, made for the view as it is; one that can't be used is logged."""
@@ -127,7 +127,7 @@ class StillScene:
     def update(self, depth: DepthMap) -> Scene:
         """Return the scene of the next frame: learning, tracking or lost."""
         height, width = depth.frame.pixels.shape[:2]
-        self._aspect = height / width
+        self._aspect, self._depth_error = height / width, depth.depth_error
         self._seen = None
         if self._last_at is None:
             self._good_at = depth.frame.captured_at

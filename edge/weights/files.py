@@ -42,6 +42,7 @@ class WeightsInfo:
     """What a weights file that was read is.
 
     `sha256` is the file's own; `original_sha256` that of the published file which it was converted from, if it was.
+    `depth_error` is that of `DepthMap`; of weights that nothing is known of, the official ones'.
     """
 
     name: str
@@ -50,6 +51,7 @@ class WeightsInfo:
     licence: str
     note: str
     architecture: Architecture
+    depth_error: float
     original_sha256: str | None = None
 
 
@@ -83,6 +85,7 @@ def identify(setting: str) -> WeightsInfo:
         licence=facts.licence if facts else "unknown",
         note=facts.note if facts else "",
         architecture=facts.architecture if facts else _architecture(metadata, path),
+        depth_error=(facts or OFFICIAL).depth_error,
         original_sha256=original,
     )
 
