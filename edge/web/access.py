@@ -188,11 +188,12 @@ def _network(address: str) -> str:
 
 
 def _is_address(name: str) -> bool:
+    bracketed = name.startswith("[") and name.endswith("]")
     try:
-        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+        found = ipaddress.ip_address(name[1:-1] if bracketed else name)
     except ValueError:
         return False
-    return True
+    return bracketed == (found.version == 6) and "%" not in name  # as a URL has them
 
 
 def _bearer(asked: Request) -> str | None:
