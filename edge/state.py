@@ -195,7 +195,9 @@ class _File:
     @property
     def lost(self) -> Path | None:
         """The file that could not be used, where it lies now; null where there is none."""
-        return self._aside if self._aside.exists() else None if self.usable else self._path
+        if self._aside.exists():
+            return self._aside
+        return None if self.usable else self._path
 
     def is_due(self, now: float, seconds: float) -> bool:
         """Return whether so many seconds lie between the last try and `now`."""

@@ -209,7 +209,7 @@ def test_a_clock_that_is_wrong_is_told(monkeypatch):
 
 def test_what_the_service_can_not_read_is_told(tmp_path, monkeypatch):
     """A configuration for root alone, or a password file, stops a service that is a user of its own."""
-    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
+    monkeypatch.setattr("edge.config.SERVICES", tmp_path)
     path = write(tmp_path, f"mqtt: {{username: a, password_file: {tmp_path}/secret}}\n")
     (tmp_path / "secret").touch(mode=0o600)
     finding = examined(path, "configuration")
@@ -219,8 +219,8 @@ def test_what_the_service_can_not_read_is_told(tmp_path, monkeypatch):
 
 def test_without_sudo_the_service_s_own_is_not_looked_at(tmp_path, monkeypatch):
     """That is said, since the user's own state and weights are other ones."""
-    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
-    monkeypatch.setattr(doctor, "_STATES", tmp_path / "lib")
+    monkeypatch.setattr("edge.config.SERVICES", tmp_path)
+    monkeypatch.setattr("edge.config.SERVICE_STATES", tmp_path / "lib")
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemctl")
     monkeypatch.delenv("STATE_DIRECTORY")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
@@ -243,7 +243,7 @@ def test_two_pis_of_one_name_are_warned_of(tmp_path, monkeypatch):
 
 def test_two_cameras_of_one_id_are_told(tmp_path, monkeypatch):
     """A copied file keeps the id; one that is broken is examined by itself. On another broker nothing collides."""
-    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
+    monkeypatch.setattr("edge.config.SERVICES", tmp_path)
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemctl")
     path = tmp_path / "edge-depth@back.yaml"
     path.write_text("id: door\n", encoding="utf-8")
@@ -260,7 +260,7 @@ def test_two_cameras_of_one_id_are_told(tmp_path, monkeypatch):
 
 def test_a_password_that_the_service_alone_has_is_no_fault(tmp_path, monkeypatch, mosquitto):
     """While it runs root reads it where systemd keeps it; else that is said, and the broker is not tried."""
-    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
+    monkeypatch.setattr("edge.config.SERVICES", tmp_path)
     monkeypatch.setattr(doctor, "_CREDENTIALS", tmp_path / "credentials")
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemctl")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "")  # doctor sets it; so it is taken away again
@@ -281,7 +281,7 @@ def test_a_password_that_the_service_alone_has_is_no_fault(tmp_path, monkeypatch
 
 def test_commands_name_the_service_that_was_asked_about(tmp_path, monkeypatch):
     """One of several has a state directory and a journal of its own."""
-    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
+    monkeypatch.setattr("edge.config.SERVICES", tmp_path)
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemctl")
     text = "model: {weights: starter-v2}\n"
     path = tmp_path / "edge-depth@front.yaml"
@@ -307,7 +307,7 @@ def test_every_symptom_differs():
 @pytest.mark.parametrize(("systemctl", "told"), [("/usr/bin/systemctl", True), (None, False)])
 def test_the_service_is_asked_about_where_there_is_systemd(tmp_path, monkeypatch, systemctl, told):
     """In a container the configuration lies where the service's would, and there is none."""
-    monkeypatch.setattr(doctor, "_CONFIG_FOLDER", tmp_path)
+    monkeypatch.setattr("edge.config.SERVICES", tmp_path)
     monkeypatch.setattr(doctor, "try_apart", lambda name, _: ailments.Finding("ok", name, "works"))
     monkeypatch.setattr(doctor, "_systemctl", lambda *_: "")
     monkeypatch.setattr("shutil.which", lambda name: systemctl if name == "systemctl" else None)

@@ -17,6 +17,7 @@ LAYERS = {
     "edge.errors": 0,
     "edge.config": 1,
     "edge.topics": 1,
+    "edge.child": 1,
     "edge.board": 2,
     "edge.camera": 2,
     "edge.embedded_broker": 2,

@@ -375,6 +375,17 @@ def test_the_client_id_is_stable_and_differs_between_cameras():
     assert client_id_for(MqttSection(client_id="mine"), TOPICS) == "mine"
 
 
+def heard_after_restart(broker: Mosquitto, made: Publisher) -> list[bytes]:
+    """Return what comes on the occupancy's topic when the broker has forgotten all, and up to a later message."""
+    broker.restart()
+    with Subscriber(broker.port) as subscriber:
+        subscriber.wait_for(STATUS, b"online")
+        connected(made)
+        made.publish(Message(topic=HEATMAP, payload=PICTURE))
+        subscriber.wait_for(HEATMAP, PICTURE)
+        return subscriber.payloads(OCCUPANCY)
+
+
 def test_a_retained_message_that_was_taken_back_is_forgotten(broker: Mosquitto):
     """An empty retained payload is sent once; with the next connection neither it nor what it took back comes again."""
     with publisher(broker.port) as made:
@@ -385,13 +396,7 @@ def test_a_retained_message_that_was_taken_back_is_forgotten(broker: Mosquitto):
             made.publish(occupancy(b""))
             subscriber.wait_for(OCCUPANCY, b"")
         eventually(lambda: made.published == 3, "the birth and both messages to be acknowledged")
-        broker.restart()
-        with Subscriber(broker.port) as subscriber:
-            subscriber.wait_for(STATUS, b"online")
-            connected(made)
-            made.publish(Message(topic=HEATMAP, payload=PICTURE))
-            subscriber.wait_for(HEATMAP, PICTURE)
-            assert subscriber.payloads(OCCUPANCY) == []
+        assert heard_after_restart(broker, made) == []
 
 
 def test_nothing_kept_is_sent_after_what_is_told_anew_with_every_connection(broker: Mosquitto):
@@ -403,13 +408,7 @@ def test_nothing_kept_is_sent_after_what_is_told_anew_with_every_connection(brok
         made.publish(Message(topic="edge-depth/hall/info", payload=b"{}", qos=1, retain=True))  # is in flight
         made.publish(occupancy(b""))
         made.publish(occupancy(b"ON"), keep=False)
-        broker.restart()
-        with Subscriber(broker.port) as subscriber:
-            subscriber.wait_for(STATUS, b"online")
-            connected(made)
-            made.publish(Message(topic=HEATMAP, payload=PICTURE))
-            subscriber.wait_for(HEATMAP, PICTURE)
-            assert subscriber.payloads(OCCUPANCY) == []
+        assert heard_after_restart(broker, made) == []
 
 
 def test_events_do_not_replace_each_other(broker: Mosquitto):

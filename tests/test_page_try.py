@@ -66,6 +66,13 @@ def size_of(page, image):
     )
 
 
+def reads(page, share, words):
+    """Point so far right of the picture's middle, in shares of its width; return whether the value says that."""
+    compare = find(page, "compare")
+    ActionChains(page).move_to_element_with_offset(compare, round(share * compare.rect["width"]), 0).perform()
+    return says(page, "value", words)
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_the_example_is_one_click_away(visit, screen, width, scheme):
     """Picture and depth lie over each other; what it is and how it was made stands below; nobody is shut out."""
@@ -92,11 +99,8 @@ def test_a_chosen_picture_is_compared_and_read(visit, tmp_path):
     assert "0%" == page.execute_script("return document.getElementById('divider').style.left")
     find(page, "split").send_keys(Keys.ARROW_RIGHT)
     assert "1%" == page.execute_script("return document.getElementById('divider').style.left")
-    compare = find(page, "compare")
-    for share, words in ((-0.3, "nearness 0.00"), (0.3, "nearness 1.00")):
-        offset = round(share * compare.rect["width"])
-        ActionChains(page).move_to_element_with_offset(compare, offset, 0).perform()
-        assert says(page, "value", words)
+    assert reads(page, -0.3, "nearness 0.00")
+    assert reads(page, 0.3, "nearness 1.00")
     keep(page, "try-value")
 
 
@@ -162,11 +166,8 @@ def test_what_is_transparent_is_white(visit, tmp_path, name):
     page = visit("try")
     find(page, "file").send_keys(str(path))
     assert says(page, "try-state", f"Depth of {name}")
-    compare = find(page, "compare")
-    for share, words in ((-0.3, "nearness 1.00"), (0.3, "nearness 0.00")):
-        offset = round(share * compare.rect["width"])
-        ActionChains(page).move_to_element_with_offset(compare, offset, 0).perform()
-        assert says(page, "value", words)
+    assert reads(page, -0.3, "nearness 1.00")
+    assert reads(page, 0.3, "nearness 0.00")
     keep(page, "try-clear")
 
 

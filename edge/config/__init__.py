@@ -67,6 +67,7 @@ __all__ = [
     "options",
     "parse",
     "parse_points",
+    "service_state",
     "split_address",
     "state_directory",
     "value_at",
@@ -146,11 +147,16 @@ def dump(config: Config) -> str:
 def state_directory(config: Path | None = None) -> Path:
     """Return where the daemon keeps what survives a restart: systemd's $STATE_DIRECTORY, else the user's data.
 
-    With the path of a service's configuration, without $STATE_DIRECTORY, it is the service's where we may look there.
+    With the path of a configuration, without $STATE_DIRECTORY, it is `service_state`'s where that is one.
     """
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if state:
         return Path(state)
-    if config and config.parent == SERVICES and os.access(SERVICE_STATES / config.stem, os.R_OK | os.X_OK):
-        return SERVICE_STATES / config.stem
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edge-depth"
+    own = config and service_state(config)
+    return own or Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edge-depth"
+
+
+def service_state(config: Path) -> Path | None:
+    """Return where the service of a configuration keeps its state; null for no service's, or where we may not look."""
+    state = SERVICE_STATES / config.stem
+    return state if config.parent == SERVICES and os.access(state, os.R_OK | os.X_OK) else None

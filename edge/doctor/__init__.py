@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from edge.config import SERVICE_STATES, SERVICES, STREAM, Config, load, state_directory
+from edge import config as configuration
+from edge.config import STREAM, Config, load, service_state, state_directory
 from edge.doctor.ailments import Finding, diagnosed, found
 from edge.doctor.apart import try_apart
 from edge.engines import folder_of
@@ -30,7 +31,6 @@ from edge.weights import load as load_weights
 
 __all__ = ["Finding", "examine"]
 
-_CONFIG_FOLDER, _STATES = SERVICES, SERVICE_STATES
 _CREDENTIALS = Path("/run/credentials")  # of services that run, one folder each; only root looks in
 _UNIT = "edge-depth"
 _LEAST_FREE_BYTES = 100_000_000
@@ -43,24 +43,23 @@ def examine(path: Path | None) -> Iterator[Finding]:
     For a configuration of the service $STATE_DIRECTORY and $CREDENTIALS_DIRECTORY are set to the service's, where they
     are there.
     """
-    service = path is not None and path.parent == _CONFIG_FOLDER and shutil.which("systemctl") is not None
+    service = path is not None and path.parent == configuration.SERVICES and shutil.which("systemctl") is not None
     unit = path.stem if path is not None and service else _UNIT
-    if service and not _take_over(unit):
+    if path is not None and service and not _take_over(path):
         words = f"what {unit} keeps is for root to see; `sudo edge-depth doctor` looks there, and not at this user's"
         yield Finding("note", "state", words)
     for finding in _findings(path, service):
         yield replace(finding, command=finding.command.replace("{unit}", unit))
 
 
-def _take_over(unit: str) -> bool:
+def _take_over(path: Path) -> bool:
     """Look where the service does for what it keeps and for its secrets; return whether we may look there."""
-    state, credentials = _STATES / unit, _CREDENTIALS / f"{unit}.service"
-    may_look = os.access(state, os.R_OK | os.X_OK)
-    if may_look:
+    state, credentials = service_state(path), _CREDENTIALS / f"{path.stem}.service"
+    if state:
         os.environ.setdefault("STATE_DIRECTORY", str(state))
     if os.access(credentials, os.R_OK | os.X_OK):
         os.environ.setdefault("CREDENTIALS_DIRECTORY", str(credentials))
-    return may_look or not os.path.lexists(state)
+    return state is not None or not os.path.lexists(configuration.SERVICE_STATES / path.stem)
 
 
 def _findings(path: Path | None, service: bool) -> Iterator[Finding]:

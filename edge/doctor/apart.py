@@ -3,9 +3,9 @@
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
+from edge import child
 from edge.doctor.ailments import Finding, diagnosed
 
 _TIMEOUT_SECONDS = {"camera": 90.0, "broker": 30.0}
@@ -15,13 +15,12 @@ _MOST_WORDS = 400
 
 def try_apart(check: str, config: Path | None) -> Finding:
     """Run one check of `edge.doctor.__main__`; return what it says, or in words how it ended."""
-    package = str(Path(__file__).parents[2])
-    command = [sys.executable, "-P", "-m", "edge.doctor", check, *([str(config)] if config else [])]
     limit = _TIMEOUT_SECONDS.get(check, _USUAL_TIMEOUT_SECONDS)
     try:
         done = subprocess.run(  # noqa: S603 - our own program
-            command,
-            env={"GOMP_SPINCOUNT": "1000"} | os.environ | {"PYTHONPATH": package},  # beside the service, as it does
+            child.command("edge.doctor", check, *([str(config)] if config else [])),
+            # beside the service, as it does
+            env=child.environment({"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000")}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -2,15 +2,13 @@
 
 import json
 import logging
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
+from edge import child
 from edge.config import ModelSection
 from edge.engines import NAMES, Record, chosen, folder_of, remember
 from edge.errors import EngineError
@@ -116,23 +114,21 @@ def _apart(
         Interrupted: `wanted` said no.
     """
     request = {"engine": name, "model": section.model_dump(mode="json"), "size": size, "seconds": seconds}
-    command = [sys.executable, "-P", "-m", "edge.export", json.dumps(request)]
-    # The child runs in our folder, where a relative model.weights means the same file, and finds our modules by path.
-    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    # The child runs in our folder, where a relative model.weights means the same file.
     with subprocess.Popen(  # noqa: S603 - our own program
-        command,
-        env=os.environ | {"PYTHONPATH": path},
+        child.command("edge.export", json.dumps(request)),
+        env=child.environment({}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-    ) as child:
+    ) as process:
         ends_at = time.monotonic() + seconds + _LONGEST_SECONDS
         try:
             while True:
                 try:
-                    out, words = child.communicate(timeout=_POLL_SECONDS)
+                    out, words = process.communicate(timeout=_POLL_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
                     if not wanted():
@@ -140,9 +136,9 @@ def _apart(
                     if time.monotonic() > ends_at:
                         raise EngineError(f"{name}: no result after {_LONGEST_SECONDS:.0f} s") from None
         finally:
-            child.kill()
-    if child.returncode:
-        raise EngineError(_ending(child.returncode, words))
+            process.kill()
+    if process.returncode:
+        raise EngineError(_ending(process.returncode, words))
     return _parse(out)
 
 

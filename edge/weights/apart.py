@@ -1,12 +1,11 @@
 """A foreign checkpoint is read in a child process with limits: whatever it does there, it does to the child."""
 
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from edge import child
 from edge.errors import WeightsError
 from edge.weights.files import Arrays, read
 
@@ -31,14 +30,11 @@ def read_foreign(path: Path) -> Arrays:
 
 
 def _run(arguments: list[str], path: Path) -> None:
-    package = str(Path(__file__).parents[2])
-    # One thread: OpenBLAS reserves address space for each, and the address space is limited.
-    environment = os.environ | {"PYTHONPATH": package, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "edge.weights", *arguments]
     try:
         done = subprocess.run(  # noqa: S603 - our own program, the file's name is an argument
-            command,
-            env=environment,
+            child.command("edge.weights", *arguments),
+            # One thread: OpenBLAS reserves address space for each, and the address space is limited.
+            env=child.environment({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
