@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from edge import __version__
 from edge.commands import bench, calibrate, check, demo, discovery, doctor, export, predict, run, weights
 from edge.errors import ConfigError, EdgeError
+from edge.limits import LineLimit
 
 _COMMANDS = (run, check, predict, demo, weights, export, bench, calibrate, discovery, doctor)
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -54,6 +55,7 @@ class _Journal(logging.Formatter):
 
 def _set_up_logging() -> None:
     handler = logging.StreamHandler()
+    handler.addFilter(LineLimit())
     if os.environ.get("JOURNAL_STREAM"):
         handler.setFormatter(_Journal("%(name)s: %(message)s"))
     else:

@@ -141,23 +141,3 @@ def _document(command: str, payload: bytes) -> dict[str, Any]:
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of JSON's")
-
-
-class RateLimit:
-    """So many at once, and so many a second in the long run (a token bucket)."""
-
-    def __init__(self, burst: int, per_second: float) -> None:
-        self._burst = burst
-        self._per_second = per_second
-        self._left = float(burst)
-        self._at: float | None = None
-
-    def takes(self, now: float) -> bool:
-        """Return whether one more is allowed `now`, in monotonic seconds; if so it counts."""
-        elapsed = 0.0 if self._at is None else now - self._at
-        self._at = now
-        self._left = min(self._burst, self._left + elapsed * self._per_second)
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True

@@ -165,14 +165,21 @@ def test_a_triggers_level_is_set(rig):
 
 
 def test_a_retained_command_is_ignored(rig):
-    """What the broker keeps would be obeyed with every connection."""
+    """What the broker keeps would be obeyed with every connection; six hundred of them are some lines in the log."""
     rig.set("colormap", "turbo")
     rig.stop()
-    rig.subscriber.publish(f"{ROOT}/colormap/set", "viridis", retain=True)
+    topics = [f"{ROOT}/{option}/set" for option in ("colormap", *range(600))]
+    for topic in topics:
+        rig.subscriber.publish(topic, "viridis", retain=True)
     rig.start()
     rig.ask("get_config")
     assert "inferno" == yaml.safe_load(rig.ask("get_config")["config"])["heatmap"]["colormap"]
-    rig.subscriber.publish(f"{ROOT}/colormap/set", "", retain=True)
+    for topic in topics:
+        rig.subscriber.publish(topic, "", retain=True)
+    lines = [line for line in rig.stop().splitlines() if "a retained message is ignored" in line]
+    assert 0 < len(lines) < 30
+    assert "of more like it one in 60 s is told" in lines[-1]
+    rig.start()
 
 
 def test_the_camera_is_switched_off_and_on(rig):

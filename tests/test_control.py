@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.control import COMMANDS, RateLimit, Refused, Request, Setting, parse
+from edge.control import COMMANDS, Refused, Request, Setting, parse
 from edge.messages import response_message
 from edge.topics import Topics
 
@@ -97,11 +97,3 @@ def test_no_message_does_harm(name, payload):
             str(refused).encode()
         if getattr(command, "command", None):
             assert response_message(TOPICS, command.command, command.transaction, {}).payload
-
-
-def test_a_rate_limit_takes_a_burst_and_then_its_pace():
-    """Three at once; then one for each half second that has passed, and never more than three."""
-    limit = RateLimit(3, 2.0)
-    assert [True, True, True, False] == [limit.takes(10.0) for _ in range(4)]
-    assert [False, True, False] == [limit.takes(now) for now in (10.4, 10.6, 10.7)]
-    assert [True, True, True, False] == [limit.takes(99.0) for _ in range(4)]

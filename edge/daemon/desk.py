@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from edge import control, messages
 from edge.config import dump, options, value_at
-from edge.control import RateLimit, Refused, Request, Setting
+from edge.control import Refused, Request, Setting
 from edge.daemon.setup import Setup
 from edge.errors import Busy, ConfigError, EdgeError
+from edge.limits import RateLimit
 from edge.overlay import CALIBRATION, Overlay
 from edge.records import Message
 from edge.scene import SceneModel, StillScene
@@ -22,7 +23,6 @@ from edge.topics import Topics
 logger = logging.getLogger(__name__)
 
 _BURST, _PER_SECOND = 20, 5.0  # a slider that is dragged, not a program gone wild
-_LINES, _LINES_PER_SECOND = 10, 0.1
 _ANSWER_SECONDS = 10.0
 
 
@@ -66,7 +66,6 @@ class Desk:
         self._publish = publish
         self._soon = soon
         self._limit = RateLimit(_BURST, _PER_SECOND)
-        self._lines = RateLimit(_LINES, _LINES_PER_SECOND)
         self.refused = 0
         self._commands: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
             "snapshot": self._snapshot,
@@ -136,8 +135,7 @@ class Desk:
 
     def _count(self, reason: str) -> None:
         self.refused += 1
-        if self._lines.takes(time.monotonic()):
-            logger.warning("command refused: %s", reason)
+        logger.warning("command refused: %s", reason)
 
     def _refuse(self, reason: str, command: str | None = None, transaction: str | int | None = None) -> None:
         self._count(f"{command}: {reason}" if command else reason)
