@@ -3,20 +3,19 @@
 Anybody who may write to the broker can send anything: payloads are bounded, checked and counted before they are obeyed.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from edge.config import OPTIONS, near_option
+from edge.documents import parse_object
 from edge.topics import ID, Topics
 
 COMMANDS = ("snapshot", "relearn", "calibrate", "reload", "restart", "get_config")
 
 _MAX_BYTES = 16384  # a calibration with some hundred points
-_MAX_BRACKETS = 500  # far fewer levels than Python can recurse
 _MAX_TRANSACTION = 128
 _COMMAND = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -111,7 +110,10 @@ def _request(command: str, payload: bytes) -> Request:
         raise Refused(f"{command[:100]!a} is no command; there are {', '.join(COMMANDS)}")
     if len(payload) > _MAX_BYTES:
         raise Refused(f"{len(payload)} bytes; {_MAX_BYTES} are allowed", command)
-    document = _document(command, payload)
+    try:
+        document = parse_object(payload or b"{}")
+    except ValueError as error:
+        raise Refused(str(error), command) from error
     transaction = document.pop("transaction", None)
     if isinstance(transaction, bool) or not isinstance(transaction, str | int | None):
         raise Refused("transaction must be text or a whole number", command)
@@ -120,24 +122,3 @@ def _request(command: str, payload: bytes) -> Request:
     if command not in COMMANDS:
         raise Refused(f"there is no {command}; there are {', '.join(COMMANDS)}", command, transaction)
     return Request(command=command, transaction=transaction, arguments=document)
-
-
-def _document(command: str, payload: bytes) -> dict[str, Any]:
-    """Return a request's JSON object; an empty payload is an empty one.
-
-    Raises:
-        Refused: it is none.
-    """
-    if payload.count(b"[") + payload.count(b"{") > _MAX_BRACKETS:
-        raise Refused(f"must have {_MAX_BRACKETS} brackets at most", command)
-    try:
-        document = json.loads(payload or b"{}", parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"must be JSON: {error}", command) from error
-    if not isinstance(document, dict):
-        raise Refused('must be a JSON object, such as {"transaction": 1}', command)
-    return document
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON's")

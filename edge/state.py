@@ -20,6 +20,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from edge.documents import parse_object
+
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
@@ -123,7 +125,7 @@ class _JsonStore(Generic[T]):
         Raises:
             ValueError: it is damaged, or of another version.
         """
-        document = parse_object(data)
+        document = _parse(data)
         _check_schema(document.get("schema"), SCHEMA)
         values = document.get(self._kind)
         if not isinstance(values, dict) or not all(self._fits(value) for value in values.values()):
@@ -326,7 +328,7 @@ def _decode(data: bytes) -> dict[str, Value]:
     plain = metadata.get("plain", "")
     if metadata.get("sha256") != _digest(arrays, plain):
         raise ValueError("is damaged (its checksum is wrong)")
-    return arrays | parse_object(plain)
+    return arrays | _parse(plain)
 
 
 def _check(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -351,16 +353,13 @@ def _check_schema(found: object, known: object) -> None:
         raise ValueError(f"has schema {found}, and this version of edge-depth reads {known}")
 
 
-def parse_object(text: bytes | str) -> dict[str, Any]:
+def _parse(text: bytes | str) -> dict[str, Any]:
     """Return a JSON object.
 
     Raises:
         ValueError: it is none.
     """
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_object(text)
+    except ValueError as error:
         raise ValueError(f"is damaged ({error})") from error
-    if not isinstance(document, dict):
-        raise ValueError("is damaged (no JSON object)")
-    return document

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "edge": 0,
     "edge.records": 0,
+    "edge.documents": 0,
     "edge.errors": 0,
     "edge.limits": 0,
     "edge.config": 1,

@@ -9,10 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edge.config import ModelSection, state_directory
+from edge.documents import parse_object
 from edge.engines.base import wanted_threads
 from edge.engines.files import folder_of
 from edge.health import processor
-from edge.state import parse_object, replace_file
+from edge.state import replace_file
 from edge.weights import WeightsInfo
 
 logger = logging.getLogger(__name__)

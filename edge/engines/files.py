@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.config import state_directory
+from edge.documents import parse_object
 from edge.errors import EngineError
 from edge.weights import WeightsInfo, file_sha256
 
@@ -107,11 +108,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         EngineError: the file can't be read, or is something else.
     """
     try:
-        document = json.loads(path.read_bytes())
+        return parse_object(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise EngineError(f"{path}: can't be read ({error}); run `edge-depth export --again`") from error
-    if not isinstance(document, dict):
-        raise EngineError(f"{path}: is damaged; run `edge-depth export --again`")
-    return document

@@ -1,18 +1,17 @@
 """Set up: what the page may change, handed on to where commands are obeyed."""
 
-import json
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import BadRequest, Conflict, RequestEntityTooLarge, ServiceUnavailable, UnprocessableEntity
 
+from edge.documents import parse_object
 from edge.errors import Busy, EdgeError, Stale
 from edge.web.access import Access
 from edge.web.answers import json_response
 
 _MAX_BYTES = 65_536
-_MAX_BRACKETS = 5_000  # some hundred polygons
 
 
 class Counter(Protocol):
@@ -64,16 +63,7 @@ def _document() -> dict[str, Any]:
     text = request.get_data(cache=False)
     if len(text) > _MAX_BYTES:
         raise RequestEntityTooLarge(f"{len(text)} bytes; {_MAX_BYTES} are allowed")
-    if text.count(b"[") + text.count(b"{") > _MAX_BRACKETS:
-        raise BadRequest(f"must have {_MAX_BRACKETS} brackets at most")
     try:
-        document = json.loads(text or b"{}", parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"must be JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise BadRequest("must be a JSON object")
-    return document
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON's")
+        return parse_object(text or b"{}")
+    except ValueError as error:
+        raise BadRequest(str(error)) from error

@@ -20,6 +20,7 @@ from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
 from edge import __version__
+from edge.documents import parse_object
 from edge.errors import WeightsError
 
 _CHUNK_BYTES = 1 << 16
@@ -221,7 +222,7 @@ def _note_path(file: IO[bytes]) -> Path:
 def _read_note(file: IO[bytes], url: str) -> _Part:
     """Return what is known of the part; of another address's part, or of one without a readable note, nothing."""
     try:
-        values = json.loads(_note_path(file).read_text(encoding="utf-8"))
+        values = parse_object(_note_path(file).read_bytes())
         part = _Part(url=values["url"], validator=values["validator"], total=values["total"])
     except (OSError, ValueError, KeyError, TypeError):
         return _Part(url=url)
