@@ -4,23 +4,26 @@
 usage: scripts/render_scenes.py [--count N] [--first N] [--folder DIR]
        scripts/render_scenes.py --sheet FILE [--folder DIR]     a contact sheet of what is there, to look at
 
-Every number is a scene of its own seed: NNNNNN.png, 320x240, and NNNNNN.depth.png, 16 bits, inverse depth along the
-optical axis, value = 65535 * NEAREST / metres (0 = sky). What is there is left alone, and the picture is written last,
-so any number of processes may share a folder, be killed and started again: each claims a number before it renders.
-A picture takes 0.4 s of one core.
+Every number is a scene of its own seed: NNNNNN.png, 320x240; NNNNNN.depth.png, 16 bits, inverse depth along the optical
+axis, value = 65535 * NEAREST / metres (0 = sky); and NNNNNN.json, the camera (`View`). What is there is left alone,
+and the picture is written last, so any number of processes may share a folder, be killed and started again: each claims
+a number before it renders. A picture takes 0.4 to 0.8 s of one core.
 
 Needs embreex (Embree as a Python module, for x86-64: the extra `train`).
 """
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+from scene_entrances import close_by, infrared, through_lens
 from scene_places import PLACES, foreground
 from scene_shapes import Dice
 from scene_textures import Bank, bank
@@ -43,12 +46,12 @@ def render(folder: Path, numbers: range) -> None:
     for number in missing(folder, numbers):
         start = time.process_time()
         try:
-            seen, inverse = one_scene(number, tiles)
+            seen, inverse, view = one_scene(number, tiles)
         except RuntimeError as error:
             print(f"{number:06d}: left out: {error}", flush=True)
             (folder / f"{number:06d}.none").touch()
             continue
-        write(folder, number, seen, inverse)
+        write(folder, number, seen, inverse, view)
         print(f"{number:06d} {time.process_time() - start:.2f} s of CPU", flush=True)
 
 
@@ -68,8 +71,9 @@ def missing(folder: Path, numbers: range) -> Iterator[int]:
         claim.unlink(missing_ok=True)
 
 
-def write(folder: Path, number: int, picture: np.ndarray, inverse: Floats) -> None:
-    """Write both files, each by rename, the picture last: where it is, the depth is complete."""
+def write(folder: Path, number: int, picture: np.ndarray, inverse: Floats, view: View) -> None:
+    """Write the files, each by rename, the picture last: where it is, the others are complete."""
+    (folder / f"{number:06d}.json").write_text(json.dumps(asdict(view)))
     scaled = np.round(65535 * np.clip(inverse * NEAREST, 0, 1)).astype(np.uint16)
     for name, array in ((f"{number:06d}.depth.png", scaled), (f"{number:06d}.png", picture[..., ::-1])):
         part = folder / f".{os.getpid()}.{name}"
@@ -78,18 +82,24 @@ def write(folder: Path, number: int, picture: np.ndarray, inverse: Floats) -> No
         part.rename(folder / name)
 
 
-def one_scene(number: int, bank: Bank) -> tuple[np.ndarray, Floats]:
-    """Return the picture, uint8 (h, w, 3) RGB, and inverse depth, float32 (h, w), 1/m, of a scene.
+def one_scene(number: int, bank: Bank) -> tuple[np.ndarray, Floats, View]:
+    """Return the picture, uint8 (h, w, 3) RGB, inverse depth, float32 (h, w), 1/m, and the camera of a scene.
 
     Raises:
         RuntimeError: no camera of this scene sees enough.
     """
     dice = Dice(SEED, number)
     place = dice.pick(list(PLACES), list(PLACES.values()))(dice)
+    place = replace(place, view=through_lens(place.view))
     parts = list(place.parts)
     view = choose_view(World(place, parts, bank, dice.rng), place, dice)
     if dice.chance(0.3):
         parts += foreground(dice, view)
+    elif dice.chance(0.12):
+        parts += close_by(dice, view)
+    night = dice.chance(0.08)
+    if night:
+        place = infrared(dice, place, view)
     light, metres = picture(World(place, parts, bank, dice.rng), view)
     sharp = cv2.resize(light, SIZE, interpolation=cv2.INTER_AREA)
     metres = cv2.resize(metres, SIZE, interpolation=cv2.INTER_NEAREST)
@@ -97,7 +107,8 @@ def one_scene(number: int, bank: Bank) -> tuple[np.ndarray, Floats]:
     low, high = np.percentile(inverse, (5, 95))
     if high < 1.15 * low or high > 1 / 0.12:
         raise RuntimeError(f"the view is flat or blocked: {low:.2f} to {high:.2f} 1/m")
-    return develop(sharp, dice), inverse
+    seen = develop(sharp, dice)
+    return cv2.cvtColor(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) if night else seen, inverse, view
 
 
 def choose_view(world: World, place: Place, dice: Dice) -> View:

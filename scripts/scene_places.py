@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from scene_entrances import drive, hall
 from scene_outdoors import porch, street
 from scene_people import hand, person
 from scene_rooms import corridor, desk, room, stacked
@@ -71,10 +72,12 @@ def own_hands(dice: Dice, view: View) -> Thing:
 
 
 PLACES: dict[Callable[[Dice], Place], float] = {
-    room: 0.43,
-    desk: 0.16,
-    stacked: 0.06,
-    corridor: 0.07,
-    street: 0.16,
-    porch: 0.12,
+    room: 0.30,
+    desk: 0.11,
+    stacked: 0.04,
+    corridor: 0.08,
+    hall: 0.17,
+    street: 0.12,
+    porch: 0.07,
+    drive: 0.11,
 }

@@ -3,6 +3,7 @@
 import itertools
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from edge.records import Architecture
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))  # they import each other by their bare names
 import render_scenes
+import scene_cutouts
 import scene_places
 import scene_textures
 import scene_tracer
@@ -33,6 +35,35 @@ def bank():
     return scene_textures.bank(0, each=1)
 
 
+LEVEL = View(eye=(0, 0, 1.5), yaw=0, tilt=0, roll=0, fov=np.pi / 2)
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Return two made-up people, one of them cut off below: light bodies, 1.6 and 0.8 m high."""
+    folder = tmp_path / "people"
+    folder.mkdir()
+    rows = ["file,kind,person,cut,real_height_m"]
+    for name, cut, metres in (("a", "none", 1.6), ("b", "bottom", 0.8), ("obo_e", "none", 1.6)):
+        rgba = np.zeros((120, 60, 4), np.uint8)
+        rgba[10:110, 10:50] = (200, 220, 240, 255)
+        cv2.imwrite(str(folder / f"{name}.png"), rgba)
+        rows.append(f"{name}.png,person,{name},{cut},{metres}")
+    (folder / "manifest.csv").write_text("\n".join(rows))
+    return scene_cutouts.read(folder, held_out=False)
+
+
+def hall(height=240, width=320):
+    """Return a dark floor that a camera 1.5 m above it sees, and a wall 6 m away."""
+    camera = scene_cutouts.Camera(LEVEL, (height, width))
+    rise = (1 - (np.arange(height) + 0.5) / height * 2) * height / width
+    inverse = np.maximum(-rise / 1.5, 1 / 6)[:, None] * np.ones(width)
+    assert (np.abs(camera.above_floor(inverse)[-20:]) < 1e-6).all()
+    picture = np.full((height, width, 3), 60, np.uint8)
+    nobody = np.zeros((height, width), bool)
+    return scene_cutouts.Scene(picture=picture, inverse=inverse.astype(np.float32), view=LEVEL, figure=nobody)
+
+
 @pytest.fixture
 def scenes(tmp_path):
     """A folder of made-up scenes: a bright disc in front of a slope."""
@@ -42,7 +73,7 @@ def scenes(tmp_path):
         disc = (rows - rng.uniform(40, 150)) ** 2 + (columns - rng.uniform(40, 210)) ** 2 < rng.uniform(20, 50) ** 2
         inverse = np.where(disc, 2.0, 0.2 + rows / 192)
         picture = np.clip(np.stack([inverse * 110] * 3, -1) + rng.normal(0, 5, (192, 256, 3)), 0, 255)
-        render_scenes.write(tmp_path, number, picture.astype(np.uint8), inverse)
+        render_scenes.write(tmp_path, number, picture.astype(np.uint8), inverse, LEVEL)
     return train_starter.Scenes(tmp_path)
 
 
@@ -124,7 +155,8 @@ def test_what_a_lamp_does_not_reach_is_darker(bank):
 def test_a_scene_can_be_rendered_again(bank):
     """The same number gives the same picture and depth, near things included."""
     number = next(number for number in range(20) if rendered(number, bank))
-    (picture, inverse), (again, same) = (render_scenes.one_scene(number, bank) for _ in range(2))
+    (picture, inverse, view), (again, same, other) = (render_scenes.one_scene(number, bank) for _ in range(2))
+    assert view == other
     assert np.array_equal(picture, again)
     assert np.array_equal(inverse, same)
     assert ((240, 320, 3), np.uint8, (240, 320)) == (picture.shape, picture.dtype, inverse.shape)
@@ -155,10 +187,64 @@ def test_written_depth_is_read_as_it_was(tmp_path):
     picture = np.zeros((240, 320, 3), np.uint8)
     picture[..., 0] = 200
     for number in range(2):
-        render_scenes.write(tmp_path, number, picture, inverse)
-    read, depth = train_starter.Scenes(tmp_path)[0]
-    assert np.array_equal(picture, read)
-    assert inverse == pytest.approx(depth / 65535 / render_scenes.NEAREST, abs=1e-4)
+        render_scenes.write(tmp_path, number, picture, inverse, LEVEL)
+    read = train_starter.Scenes(tmp_path)[0]
+    assert np.array_equal(picture, read.picture)
+    assert inverse == pytest.approx(read.inverse, abs=1e-4)
+    assert LEVEL == train_starter.Scenes(tmp_path)[1].view
+
+
+def test_somebody_stands_where_their_depth_says(people):
+    """Feet on the floor have its depth, a body of 1.6 m is as high as the lens makes it there, and hides the wall."""
+    scene, rng = hall(), np.random.default_rng(1)
+    for _ in range(20):
+        pasted = scene_cutouts.paste(scene, [people[0]], rng)
+        rows = np.flatnonzero(pasted.figure.any(axis=1))
+        depth = 1 / np.median(pasted.inverse[pasted.figure])
+        foot = 1 / scene.inverse[min(rows[-1], 239), 0]
+        assert foot == pytest.approx(depth, rel=0.12)
+        if rows[0] > 0:
+            assert 160 * 1.6 / depth == pytest.approx(len(rows), rel=0.2)
+        assert (pasted.inverse[pasted.figure] > scene.inverse[pasted.figure]).all()
+        assert np.array_equal(scene.inverse[~pasted.figure], pasted.inverse[~pasted.figure])
+        assert pasted.picture[pasted.figure].mean() > scene.picture.mean()
+
+
+def test_who_is_cut_off_stands_on_the_border(people):
+    """A body that its source cut off below reaches the picture's lower border."""
+    scene, rng = hall(), np.random.default_rng(2)
+    found = [scene_cutouts.paste(scene, [people[1]], rng).figure for _ in range(10)]
+    assert {True} == {bool(figure[-1].any()) for figure in found if figure.any()}
+    assert any(figure.any() for figure in found)
+
+
+def test_what_is_nearer_hides_somebody(people):
+    """A board between lens and person stays in front of him."""
+    scene, rng = hall(), np.random.default_rng(3)
+    near = scene.inverse.copy()
+    near[:, :150] = 5.0
+    behind = replace(scene, inverse=near)
+    for _ in range(10):
+        assert not scene_cutouts.paste(behind, [people[0]], rng).figure[:, :150].any()
+
+
+def test_people_who_are_held_out_are_not_trained_on(people, tmp_path):
+    """The list of people to measure with and the list of people to train on share nobody."""
+    others = scene_cutouts.read(tmp_path / "people", held_out=True)
+    assert (2, 1) == (len(people), len(others))
+    with pytest.raises(SystemExit, match=r"manifest\.csv: is missing"):
+        scene_cutouts.read(tmp_path, held_out=False)
+
+
+@pytest.mark.parametrize("barrel", [0.0, 0.5])
+def test_the_camera_finds_its_own_pixels(barrel):
+    """A ray is seen where it came from, through a bent lens that leans too; the point above a point is as high."""
+    camera = scene_cutouts.Camera(replace(LEVEL, barrel=barrel, roll=0.2, tilt=0.3), (240, 320))
+    for column, row in ((0, 0), (160, 120), (319, 200)):
+        assert (column, row) == pytest.approx(camera.seen_at(*camera.ray_at(column, row)), abs=0.05)
+    right, up, depth = camera.lifted(0.1, -0.3, 3.0, 1.7)
+    rise = [z * (y * np.cos(0.3) - np.sin(0.3)) for y, z in ((-0.3, 3.0), (up, depth))]
+    assert (1.7, 0.1 * 3.0) == pytest.approx((rise[1] - rise[0], right * depth))
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path):
@@ -189,36 +275,65 @@ def test_augmented_pictures_keep_their_depth_in_place(scenes):
     """After crop, mirror and colours the bright disc still lies where its depth says, and no distance is made up."""
     rng = np.random.default_rng(3)
     for _ in range(10):
-        picture, inverse = train_starter.cropped(scenes[1], (256, 160), rng)
-        assert (160, 256) == inverse.shape
-        assert set(np.unique(inverse)) <= set(np.unique(scenes[1][1]).astype(np.float32))
-        assert np.corrcoef(picture.mean(axis=-1).ravel(), inverse.ravel())[0, 1] > 0.95
-        assert picture.shape == train_starter.coloured(picture, rng).shape
+        part = train_starter.cut(scenes[1].inverse.shape, (256, 160), rng)
+        seen = train_starter.cropped(scenes[1], (256, 160), *part)
+        assert (160, 256) == seen.inverse.shape
+        assert set(np.unique(seen.inverse)) <= set(np.unique(scenes[1].inverse))
+        assert np.corrcoef(seen.picture.mean(axis=-1).ravel(), seen.inverse.ravel())[0, 1] > 0.95
+        assert seen.picture.shape == train_starter.coloured(seen.picture, rng).shape
 
 
 def test_of_two_scenes_the_nearer_surface_is_seen():
     """Where two scenes are put into one, every pixel is the nearer one's."""
-    rng, far = np.random.default_rng(0), np.full((4, 6), 10, np.float32)
-    near = np.where(np.arange(6) < 3, 1000, 1).astype(np.float32) * np.ones((4, 1), np.float32)
-    picture, inverse = train_starter.in_one(np.zeros((4, 6, 3)), far, np.ones((4, 6, 3)), near, rng)
-    assert np.array_equal(inverse > 10, picture[..., 0] == 1)
-    assert (picture[:, :3] == 1).all()
-    assert (picture[:, 3:] == 0).all()
+    rng, far = np.random.default_rng(0), np.full((4, 6), 0.1, np.float32)
+    near = np.where(np.arange(6) < 3, 10, 0.01).astype(np.float32) * np.ones((4, 1), np.float32)
+    nobody, black = np.zeros((4, 6), bool), np.zeros((4, 6, 3), np.uint8)
+    one = scene_cutouts.Scene(picture=black, inverse=far, view=LEVEL, figure=nobody)
+    both = train_starter.in_one(one, replace(one, picture=black + 1, inverse=near), rng)
+    assert np.array_equal(both.inverse > 0.1, both.picture[..., 0] == 1)
+    assert (both.picture[:, :3] == 1).all()
+    assert (both.picture[:, 3:] == 0).all()
 
 
-def test_a_stopped_training_goes_on_and_exports_what_the_loader_reads(scenes, tmp_path):
+def test_a_batch_holds_scenes_with_and_without_somebody(scenes, people):
+    """The first pictures come in pairs: the same view, and only where somebody was pasted another depth."""
+    seen = train_starter.batch(scenes, people, np.random.default_rng(0))
+    pairs = 2 * train_starter.PAIRS
+    assert train_starter.BATCH == len(seen.truths)
+    for i in range(0, pairs, 2):
+        assert not seen.figures[i + 1].any()
+        assert torch.equal(seen.truths[i][~seen.figures[i]], seen.truths[i + 1][~seen.figures[i]])
+
+
+def test_the_losses_for_people_count_what_the_scene_needs():
+    """Figures at their true place cost nothing, flat ones much; a background that stays costs nothing."""
+    truth = torch.linspace(0.1, 1, 64).expand(2, 48, 64).clone()
+    figures = torch.zeros(2, 48, 64, dtype=torch.bool)
+    figures[0, 10:40, 10:30] = True
+    flat = truth.clone()
+    truth[0][figures[0]] = 2.0
+    assert float(train_starter.figure_error(3 * truth + 1, truth, figures)) == pytest.approx(0, abs=1e-4)
+    assert float(train_starter.figure_error(flat, truth, figures)) > 0.5
+    assert float(train_starter.unsteadiness(5 * truth + 2, figures, truth, 1)) == pytest.approx(0, abs=1e-4)
+    bent = truth.clone()
+    bent[0, :, 40:] += 0.5
+    assert float(train_starter.unsteadiness(bent, figures, truth, 1)) > 0.1
+
+
+def test_a_stopped_training_goes_on_and_exports_what_the_loader_reads(scenes, people, tmp_path):
     """Steps lower the loss, a checkpoint resumes with its step and time, and the export loads as weights."""
     torch.manual_seed(0)
     trainer = train_starter.Trainer("auto", tmp_path / "run")
     rng = np.random.default_rng(0)
-    pictures, truths = train_starter.batch(scenes, rng)
-    losses = [trainer.advance(pictures[:2], truths[:2], 0.0) for _ in range(8)]
+    seen = train_starter.batch(scenes, people, rng, progress=0.0)
+    seen = train_starter.Batch(pictures=seen.pictures[:2], truths=seen.truths[:2], figures=seen.figures[:2])
+    losses = [trainer.advance(seen, 0.0) for _ in range(8)]
     assert losses[-1] < losses[0]
-    trainer.examine(scenes, most=1)
+    trainer.examine(scenes, people, most=1)
     trainer.seconds = 9.0
     trainer.save()
     again = train_starter.Trainer("auto", tmp_path / "run")
-    assert (8, 9.0, trainer.best["delta1"]) == (again.step, again.seconds, again.best["delta1"])
+    assert (8, 9.0, trainer.best["worth"]) == (again.step, again.seconds, again.best["worth"])
     for name, value in trainer.network.state_dict().items():
         assert torch.equal(value, again.network.state_dict()[name])
     train_starter.export(tmp_path / "run", tmp_path / "mine.safetensors")
@@ -230,12 +345,12 @@ def test_a_stopped_training_goes_on_and_exports_what_the_loader_reads(scenes, tm
     assert (tmp_path / "mine.safetensors").stat().st_size < 10_000_000
 
 
-def test_the_best_weights_are_examined_again_on_new_scenes(scenes, tmp_path):
+def test_the_best_weights_are_examined_again_on_new_scenes(scenes, people, tmp_path):
     """After more scenes were held out, the best so far is measured on them too before it is compared."""
     trainer = train_starter.Trainer("auto", tmp_path / "run")
-    first = trainer.examine(scenes, most=1)
+    first = trainer.examine(scenes, people, most=1).worth
     trainer.average["scratch.output_conv.4.weight"].zero_()  # a network that says nothing
-    assert trainer.examine(scenes, most=2) < trainer.best["delta1"] != first
+    assert trainer.examine(scenes, people, most=2).worth < trainer.best["worth"] != first
     assert [0, 25] == trainer.best["numbers"]
 
 
