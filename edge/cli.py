@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0, or the code of the error that ended it."""
     args = build_parser().parse_args(argv)
     _set_up_logging()
+
+    from edge.pictures import bound_decoder  # here: who asks for help does not wait for NumPy
+
+    bound_decoder()
     try:
         return int(args.command(args))
     except EdgeError as error:

@@ -1,6 +1,10 @@
 """Pictures as people have them: turned, grey, deep, transparent, tiny, huge, cut short and damaged."""
 
+import os
 import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -9,8 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge import pictures
+from edge.camera.files import Folder
+from edge.commands import predict
+from edge.config import CameraSection
 from edge.errors import PictureError
-from edge.pictures import MAX_PIXELS, read_picture
+from edge.export import photographs
+from edge.pictures import MAX_PIXELS, decode_upload, judge_upload, pictures_in, read_picture
 
 FORMATS = (".jpg", ".png", ".webp", ".bmp")
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -188,3 +197,148 @@ def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("edge.pictures._MAX_BYTES", 4)
     with pytest.raises(PictureError, match=r"notes\.jpg: has 8 bytes; a picture may have 4"):
         read_picture(tmp_path / "notes.jpg")
+
+
+def with_lone_marker(width: int, height: int) -> bytes:
+    """Return a JPEG of that size; who takes two bytes behind its TEM marker for a length finds 64 x 64 further on."""
+    plain = jpeg_of(width, height)
+    scan = plain.index(b"\xff\xda")
+    decoy = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 64, 64, 1) + b"\x01\x11\x00"
+    comment = b"\xff\xe1" + struct.pack(">H", 4) + b"xx"  # its first two bytes, as a length, lead 65505 on
+    start = b"\xff\xd8\xff\x01" + comment + plain[2:scan]
+    gap = 4 + 0xFFE1 - len(start) - 2 * 4
+    padding = b"".join(
+        b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body for body in (bytes(30_000), bytes(gap - 30_000) + decoy)
+    )
+    return start + padding + plain[scan:]
+
+
+@pytest.mark.parametrize("judge", [read_picture, lambda data: judge_upload(data, MAX_PIXELS)])
+def test_a_marker_that_stands_alone_has_no_length(judge: Callable[[bytes], object]):
+    """The walk through a JPEG reads TEM as the decoder does: the size that counts is found, not one that is hidden."""
+    assert (48, 64, 3) == read_picture(with_lone_marker(64, 48)).shape
+    with pytest.raises(PictureError, match="has 12000 x 12000 pixels"):
+        judge(with_lone_marker(12_000, 12_000))
+
+
+@pytest.mark.parametrize("side", [512, 64])
+def test_what_decodes_to_another_size_is_refused(side: int, monkeypatch: pytest.MonkeyPatch):
+    """Whatever the header was taken to say: a picture of another size is none that was judged."""
+    data = encode(".jpg", scene(480, 640))
+    assert judge_upload(data, MAX_PIXELS) == (640, 480)
+    with pytest.raises(PictureError, match="its header says 640 x 400 pixels, and it decodes to"):
+        decode_upload(data, (640, 400), side)
+    monkeypatch.setattr(pictures, "_jpeg_size", lambda _: (640, 400))
+    with pytest.raises(PictureError, match="its header says 640 x 400 pixels, and it decodes to 640 x 480"):
+        read_picture(data)
+
+
+# A command, or the daemon, which loads OpenCV and asks it about a picture without any judge of ours before it.
+PROBE = """
+import sys
+from pathlib import Path
+
+def ask(*_, **__):
+    import cv2, numpy
+    try:
+        pixels = cv2.imdecode(numpy.fromfile(sys.argv[1], numpy.uint8), 1)
+        print("decoded", pixels.shape)
+    except cv2.error as error:
+        print("refused:", error.err)
+    raise SystemExit
+
+from edge import cli, commands
+"""
+
+
+@pytest.mark.parametrize(
+    ("pixels", "answer", "call"),
+    [
+        ((9000, 8000), "refused", "commands.check.main = ask; cli.main(['check', 'FILE'])"),
+        ((7000, 5000), "decoded", "commands.check.main = ask; cli.main(['check', 'FILE'])"),
+        ((7000, 5000), "refused", "sys.modules['edge.daemon'] = sys; sys.Daemon = ask; RUN"),
+        ((1000, 1000), "decoded", "sys.modules['edge.daemon'] = sys; sys.Daemon = ask; RUN"),
+    ],
+)
+def test_the_decoder_has_its_own_bound(pixels: tuple[int, int], answer: str, call: str, tmp_path: Path):
+    """OpenCV itself takes 64 megapixels from a command, `web.upload_pixels` where only uploads come as files."""
+    (tmp_path / "picture.jpg").write_bytes(jpeg_of(*pixels))
+    config = tmp_path / "c.yaml"
+    config.write_text("camera:\n  source: rtsp://camera\n")
+    script = PROBE + call.replace("RUN", f"cli.main(['run', '--config', {str(config)!r}])")
+    command = [sys.executable, "-c", script, str(tmp_path / "picture.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=True)
+    assert answer == done.stdout.partition(" ")[0].strip(":\n"), done.stderr
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return what a folder camera shows of a folder."""
+    return Folder(CameraSection(source=str(folder)))._paths()
+
+
+@pytest.mark.parametrize("entrance", [pictures_in, listed, predict._found])
+def test_notes_on_pictures_are_passed_over(entrance: Callable[[Path], list[Path]], tmp_path: Path):
+    """What macOS puts beside each file, `._x.jpg`, is no picture, wherever a folder is given."""
+    for name, data in (
+        ("b.jpg", encode(".jpg", scene())),
+        ("a.PNG", encode(".png", scene())),
+        ("._b.jpg", b"\0\5\x16\7"),
+    ):
+        (tmp_path / name).write_bytes(data)
+    assert [tmp_path / "a.PNG", tmp_path / "b.jpg"] == entrance(tmp_path)
+    assert 2 == len(photographs(tmp_path))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path):
+    """What has a picture's name and is no file is told at once."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(PictureError, match=r"pipe\.jpg: is not there, or is not a file"):
+        read_picture(tmp_path / "pipe.jpg")
+
+
+def spoilt(count: int) -> Iterator[bytes]:
+    """Yield files of all kinds with wrong bytes, parts left out, repeated, or put in from another one."""
+    random = np.random.default_rng(15)
+    whole = [
+        *(encode(suffix, scene(40, 56)) for suffix in FORMATS),
+        encode(".jpg", scene(40, 56), cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        encode(".webp", scene(40, 56), cv2.IMWRITE_WEBP_QUALITY, 101),
+        encode(".png", np.full((40, 56), 40_000, np.uint16)),
+        with_exif(encode(".jpg", scene(40, 56)), 6),
+    ]
+    for number in range(count):
+        data = bytearray(whole[number % len(whole)])
+        for _ in range(random.integers(1, 5)):
+            place, end = sorted(random.integers(0, max(1, len(data)), 2).tolist())
+            other = whole[random.integers(len(whole))]
+            match random.integers(5):
+                case 0:
+                    data[place : place + 1] = random.bytes(1)
+                case 1:  # where headers are
+                    data[place % 64 : place % 64 + 2] = random.bytes(2)
+                case 2:
+                    del data[place : min(end, place + 40)]
+                case 3:
+                    data[place:place] = data[place : min(end, place + 40)]
+                case 4:
+                    data[place:end] = other[place:end]
+        yield bytes(data)
+
+
+def test_a_thousand_spoilt_pictures_do_no_harm(monkeypatch: pytest.MonkeyPatch):
+    """Each is refused, or has the size by which it was judged, from a file and from the page alike."""
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 1_000_000)
+    taken = 0
+    for data in spoilt(1000):
+        try:
+            size = judge_upload(data, 1_000_000)
+            shape = decode_upload(data, size, 1_000_000).shape
+        except PictureError as error:
+            if error.fault == "damage":
+                with pytest.raises(PictureError):
+                    read_picture(data)
+            continue
+        taken += 1
+        assert sorted(size) == sorted(shape[:2])
+        assert shape == read_picture(data).shape
+    assert 100 < taken < 900

@@ -16,7 +16,7 @@ import numpy as np
 from edge.camera.source import EndOfCamera, Throttle
 from edge.config import CameraSection
 from edge.errors import CameraError, PictureError
-from edge.pictures import SUFFIXES, read_picture
+from edge.pictures import pictures_in, read_picture
 from edge.records import Bytes
 
 _log = logging.getLogger(__name__)
@@ -167,10 +167,9 @@ class Folder:
 
     def _paths(self) -> list[Path]:
         try:
-            found = [path for path in Path(self._section.source).iterdir() if path.suffix.lower() in SUFFIXES]
+            return pictures_in(Path(self._section.source))
         except OSError as error:
             raise CameraError(f"{self._section.source}: can't be listed: {error.strerror or error}") from error
-        return sorted(found)
 
 
 def kind_of(source: str) -> Literal["file", "folder", "other"] | None:

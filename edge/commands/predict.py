@@ -116,10 +116,10 @@ def _expand(paths: list[Path]) -> list[Path]:
 
 
 def _found(path: Path) -> list[Path]:
-    from edge.pictures import SUFFIXES
+    from edge.pictures import SUFFIXES, pictures_in
 
     if path.is_dir():
-        found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
+        found = pictures_in(path)
         if not found:
             raise PictureError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
         return found

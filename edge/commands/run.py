@@ -4,9 +4,12 @@ import argparse
 import logging
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from edge.errors import EdgeError, ThreadStuck
+
+if TYPE_CHECKING:
+    from edge.config import Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; return 0."""
     from edge.config import load
+    from edge.pictures import bound_decoder
 
     config = load(args.config)
     logging.getLogger().setLevel(config.log.level.upper())
+    bound_decoder(_most_pixels(config))
 
     from edge.daemon import Daemon  # here: a bad file is told before torch is waited for
 
@@ -39,6 +44,15 @@ def main(args: argparse.Namespace) -> int:
     if daemon.lingers:
         _leave(0)
     return 0
+
+
+def _most_pixels(config: "Config") -> int:
+    """Return how many pixels a picture may have that comes as a file: who only watches a camera gets uploads alone."""
+    from edge.config import STREAM
+    from edge.pictures import MAX_PIXELS
+
+    live = STREAM.match(config.camera.source) or config.camera.source.startswith(("picamera2", "/dev/"))
+    return config.web.upload_pixels if live else MAX_PIXELS
 
 
 def _leave(status: int) -> NoReturn:

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge.errors import PictureError
 from edge.evaluation.scores import Score, score, vertical_ramp
-from edge.pictures import read_picture
+from edge.pictures import read_deep, read_picture
 from edge.records import Bytes, DepthMap, Floats, Frame
 
 _COLUMNS = ("split", "source", "name", "rgb", "inverse_depth_png", "scale", "domain")
@@ -37,9 +37,7 @@ class Example:
         Raises:
             PictureError: it can't be read, is no 16-bit grey picture, or is unknown everywhere.
         """
-        values = cv2.imread(str(self.inverse_depth), cv2.IMREAD_UNCHANGED)
-        if values is None or values.dtype != np.uint16 or values.ndim != 2:
-            raise PictureError(f"{self.inverse_depth}: must be a PNG of one channel of 16 bits")
+        values = read_deep(self.inverse_depth)
         if not values.any():
             raise PictureError(f"{self.inverse_depth}: no pixel has a known truth (0 is unknown)")
         return np.asarray(values * self.scale, np.float32)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.config import PointSection
 from edge.errors import PictureError
-from edge.pictures import SUFFIXES, read_picture
+from edge.pictures import pictures_in, read_deep, read_picture
 from edge.records import Bytes, Floats
 from edge.scene.alignment import Doubles
 from edge.scene.metres import Lens
@@ -185,9 +184,10 @@ def read_sequence(folder: Path) -> Sequence:
         PictureError: something is missing or is not what it should be.
     """
     facts = _read_facts(folder / "sequence.json")
-    paths = sorted(path for path in (folder / "pictures").glob("*") if path.suffix.lower() in SUFFIXES)
+    shots = folder / "pictures"
+    paths = pictures_in(shots) if shots.is_dir() else []
     if not paths:
-        raise PictureError(f"{folder / 'pictures'}: must hold the pictures; there is none")
+        raise PictureError(f"{shots}: must hold the pictures; there is none")
     pictures = tuple(read_picture(path) for path in paths)
     depths = [folder / "figures" / f"{path.stem}.png" for path in paths]
     height, width = pictures[0].shape[:2]
@@ -215,7 +215,7 @@ def _read_facts(path: Path) -> _Facts:
 
 
 def _read_metres(path: Path) -> Floats:
-    millimetres = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if millimetres is None or millimetres.dtype != np.uint16 or millimetres.ndim != 2:
-        raise PictureError(f"{path}: must be a grey PNG of 16 bits that holds millimetres along the optical axis")
-    return np.asarray(millimetres / 1000, np.float32)
+    try:
+        return np.asarray(read_deep(path) / 1000, np.float32)
+    except PictureError as error:
+        raise PictureError(f"{error}; it holds millimetres along the optical axis") from error

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from edge.depth import network_pixels
 from edge.errors import EngineError, PictureError
-from edge.pictures import SUFFIXES, read_picture
+from edge.pictures import pictures_in, read_picture
 from edge.records import Bytes, Floats
 
 PHOTOS = Path(__file__).parents[1] / "data" / "photos"
@@ -34,10 +34,10 @@ def photographs(folder: Path = PHOTOS) -> list[Bytes]:
         PictureError: the folder or one of them can't be read.
     """
     try:
-        entries = sorted(folder.iterdir())
+        paths = pictures_in(folder)
     except OSError as error:
         raise PictureError(f"{folder}: can't be read as a folder of pictures: {error.strerror}") from error
-    return [read_picture(path) for path in entries if path.suffix.lower() in SUFFIXES]
+    return [read_picture(path) for path in paths]
 
 
 def samples_of(pictures: Iterable[Bytes]) -> Samples:
