@@ -1,5 +1,6 @@
 """Fixtures that several files share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from edge.web import WebServer
 from tests.broker import Mosquitto
 from tests.browser import chromium, screen, visit  # noqa: F401 - fixtures
 from tests.page_rig import MadeBoard, serving
+
+# torch's threads wait for each other by counting: beside another worker of the tests, or anything else, a network takes
+# twenty times as long. libgomp reads this when torch is loaded; processes of the tests' own get it too.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # These machines are noisy: no test may depend on how long an example takes.
 settings.register_profile("unhurried", deadline=None)
