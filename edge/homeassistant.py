@@ -82,6 +82,13 @@ def announced(messages: Iterable[Message]) -> dict[str, list[str]]:
     }
 
 
+def entity_names(config: Config, topics: Topics) -> list[str]:
+    """Return the names of the entities that a configuration makes."""
+    if config.mqtt.discovery == "off":
+        return []
+    return [entity.name for entity in _entities(config, topics, calibrated=config.calibration.given)]
+
+
 def removal(config: Config, topics: Topics) -> list[Message]:
     """Return the empty retained messages that take back whatever this configuration may have announced.
 

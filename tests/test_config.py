@@ -565,6 +565,6 @@ def test_a_file_of_an_instance_gives_its_camera_an_id_of_its_own(tmp_path, monke
     monkeypatch.setattr("socket.gethostname", lambda: "pi5.lan")
     ids = []
     for name, text in [("edge-depth", ""), ("edge-depth@Front_door", ""), ("edge-depth@back", "id: yard\n")]:
-        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+        (tmp_path / f"{name}.yaml").write_text(f"{text}camera: {{}}\n", encoding="utf-8")
         ids.append(load(tmp_path / f"{name}.yaml").id)
     assert [None, "pi5-front-door", "yard"] == ids

@@ -226,19 +226,19 @@ def test_without_sudo_the_service_s_own_is_not_looked_at(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "test").symlink_to(tmp_path / "private" / "test")  # as if it could not be seen
-    assert "what test keeps is for root" in next(iter(doctor.examine(write(tmp_path, "")))).words
+    assert "what test keeps is for root" in next(iter(doctor.examine(write(tmp_path, "camera: {}\n")))).words
     assert "STATE_DIRECTORY" not in os.environ
     monkeypatch.setenv("STATE_DIRECTORY", "")
     monkeypatch.delenv("STATE_DIRECTORY")  # to be taken away again at the end
     (tmp_path / "private" / "test").mkdir(parents=True)
-    assert str(tmp_path / "lib" / "test") in examined(write(tmp_path, ""), "state").words
+    assert str(tmp_path / "lib" / "test") in examined(write(tmp_path, "camera: {}\n"), "state").words
 
 
 def test_two_pis_of_one_name_are_warned_of(tmp_path, monkeypatch):
     """Every new Raspberry Pi is called raspberrypi; with an id of its own that does not matter."""
     monkeypatch.setattr("socket.gethostname", lambda: "raspberrypi")
-    assert "note" == examined(write(tmp_path, ""), "configuration").state
-    assert "ok" == examined(write(tmp_path, "id: hall\n"), "configuration").state
+    assert "note" == examined(write(tmp_path, "camera: {}\n"), "configuration").state
+    assert "ok" == examined(write(tmp_path, "id: hall\ncamera: {}\n"), "configuration").state
 
 
 def test_two_cameras_of_one_id_are_told(tmp_path, monkeypatch):
@@ -246,15 +246,15 @@ def test_two_cameras_of_one_id_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr("edge.config.SERVICES", tmp_path)
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemctl")
     path = tmp_path / "edge-depth@back.yaml"
-    path.write_text("id: door\n", encoding="utf-8")
-    (tmp_path / "edge-depth.yaml").write_text("id: door\n", encoding="utf-8")
+    path.write_text("id: door\ncamera: {}\n", encoding="utf-8")
+    (tmp_path / "edge-depth.yaml").write_text("id: door\ncamera: {}\n", encoding="utf-8")
     (tmp_path / "edge-depth@broken.yaml").write_text("id: 1\n", encoding="utf-8")
     finding = examined(path, "configuration")
     assert ("wrong", "two cameras of one id") == (finding.state, symptom(finding))
     assert f"door in {path} and {tmp_path}/edge-depth.yaml" == finding.words
     path.write_text("id: door\nmqtt: {host: elsewhere}\n", encoding="utf-8")
     assert "ok" == examined(path, "configuration").state
-    path.write_text("", encoding="utf-8")
+    path.write_text("camera: {}\n", encoding="utf-8")
     assert "ok" == examined(path, "configuration").state
 
 

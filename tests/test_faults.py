@@ -21,7 +21,8 @@ import yaml
 
 from edge import pipeline
 from edge.commands.demo import Clip
-from edge.config import Config, SceneSection, parse
+from edge.config import Config, SceneSection
+from edge.config import load as load_configuration
 from edge.control import Refused
 from edge.control import parse as parse_command
 from edge.daemon import Daemon
@@ -94,7 +95,7 @@ def from_file(name: str, load: Callable[[Path], object]) -> Callable[[Path, byte
 
 
 INPUTS = {
-    "configuration": (lambda _, data: parse(data, "c.yaml"), ConfigError),
+    "configuration": (from_file("c.yaml", load_configuration), ConfigError),
     "request": (lambda _, data: parse_command(TOPICS, TOPICS.request("calibrate"), data), Refused),
     "setting": (lambda _, data: parse_command(TOPICS, TOPICS.setting("interval"), data), Refused),
     "reference": (a_state(ReferenceStore), ()),

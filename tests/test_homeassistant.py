@@ -548,7 +548,7 @@ def test_configuration_refused(tmp_path, capsys, key, value, words):
 
 def write_config(folder, **mqtt: object) -> str:
     path = folder / "c.yaml"
-    path.write_text(json.dumps({"id": "front-door", "mqtt": {"host": HOST, **mqtt}}))
+    path.write_text(json.dumps({"id": "front-door", "mqtt": {"host": HOST, **mqtt}}) + "\n")
     return str(path)
 
 

@@ -173,7 +173,7 @@ def test_a_services_own_is_found_without_being_named(tmp_path, monkeypatch):
     monkeypatch.setattr("edge.config.SERVICES", tmp_path)
     monkeypatch.setattr("edge.config.SERVICE_STATES", tmp_path / "lib")
     path = tmp_path / "edge-depth@front.yaml"
-    path.write_text("id: front\n")
+    path.write_text("id: front\ncamera: {}\n")
     assert () == in_force(path).config.camera.privacy_masks
     kept = tmp_path / "lib" / "edge-depth@front"
     kept.mkdir(parents=True)

@@ -77,10 +77,14 @@ SERVICES = Path("/etc/edge-depth")  # their configurations
 SERVICE_STATES = Path("/var/lib")  # a folder each, which leads into one that only root looks in
 
 _MAX_BYTES = 100_000
+_NO_SECTIONS = {"id", "name"}
 
 
 def load(path: str | Path) -> Config:
     """Read and validate a configuration file.
+
+    What is not in a file says nothing: one without a section, or whose last line has no end, may be what is left of
+    another one, and is refused.
 
     Of several cameras of one machine each has a file with an instance's name in its own, such as
     `edge-depth@front.yaml`; without an `id` in it the instance is part of the id.
@@ -93,8 +97,32 @@ def load(path: str | Path) -> Config:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
-    config, instance = parse(data, str(path)), Path(path).stem.partition("@")[2]
+    config, instance = _whole(data, str(path)), Path(path).stem.partition("@")[2]
     return config if config.id or not instance else config.model_copy(update={"id": machine_id(instance)})
+
+
+def _whole(data: bytes, name: str) -> Config:
+    """Validate the bytes of a file that is whole as far as can be seen.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    if not data or data.endswith((b"\n", b"\r")) or len(data) > _MAX_BYTES:
+        cut = []
+    else:
+        line = data.count(b"\n") + 1
+        cut = [f"{name}:{line}: must end with a line break, or it may be cut off; where it is whole: echo >> {name}"]
+    try:
+        config = parse(data, name)
+    except ConfigError as error:
+        raise ConfigError(*error.problems, *cut) from error
+    if not config.model_fields_set - _NO_SECTIONS:
+        cut.append(
+            f"{name}: must have one section at least, or it may be cut off; for the defaults write `camera: {{}}`"
+        )
+    if cut:
+        raise ConfigError(*cut)
+    return config
 
 
 def parse(data: bytes, name: str) -> Config:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from edge.daemon.desk import Desk
 from edge.daemon.drawing import Drawing
 from edge.daemon.output import Keeper, Output
 from edge.daemon.process import notify, signals_handled, status_text
+from edge.daemon.reloading import Answer, Reloading
 from edge.daemon.uploads import SpareTime
 from edge.daemon.watch import check_alive, check_memory
 from edge.depth import DepthModel, load_model, network_size
@@ -74,12 +76,12 @@ class Daemon:
         read_file: Callable[[], Config] | None = None,
     ) -> None:
         self._started = datetime.now(UTC)
-        self._read_file = read_file
         self.topics = Topics(config.mqtt.base_topic, config.id or machine_id())
         state = state or state_directory()
         self.overlay = Overlay(config, OverlayStore(state, self.topics.id))
         self._config = config = self.overlay.config
         self._restart_required: list[str] = []
+        self._reloading = Reloading(self.overlay, self.topics, read_file, self._go_by) if read_file else None
         self.restart_wanted = False
         self._health_due = self._status_due = 0.0
         self._hung_up = False
@@ -158,7 +160,7 @@ class Daemon:
         for warning in self._config.warnings:
             logger.warning("configuration: %s", warning)
         actions: dict[signal.Signals, Callable[[], object]] = dict.fromkeys(_ENDS, self._stop.set)
-        if self._read_file is not None:
+        if self._reloading:
             actions[signal.SIGHUP] = self._hang_up
         with ExitStack() as stack:
             stack.enter_context(signals_handled(actions))
@@ -216,9 +218,10 @@ class Daemon:
                 self.publisher.resend()
                 self._output.begin_anew()
             self.overlay.save(now)
-            if self._hung_up:
+            if self._hung_up or (self._reloading and self._reloading.is_due(now)):
                 self._hung_up = False
-                self._depth.between_frames(self._reload_by_signal)
+                if not self._depth.between_frames(self._reload_by_signal):
+                    self._hung_up = True  # too much waits already: the next time
             if now >= self._health_due:
                 self._publish_health()
                 self._health_due = now + self._config.publish.health_interval
@@ -270,27 +273,30 @@ class Daemon:
         self._announcer.configure(config)
         self._publish_info()
 
-    def reload(self) -> dict[str, Any]:
-        """Read the configuration's file again and go by it; return what of it needs a restart.
+    def reload(self) -> Answer:
+        """Read the configuration's file again and go by it; the answer is what of it needs a restart.
 
-        Raises:
-            ConfigError: with every problem of the file; nothing is changed.
+        It comes ten seconds later where the file takes something away, see `Reloading`. It is a ConfigError, with every
+        problem of the file, where that can't be used; then nothing is changed.
         """
-        if self._read_file is None:
-            raise ConfigError("there is no configuration file")
-        self.overlay.reload(self._read_file())
+        if self._reloading:
+            return self._reloading.read(time.monotonic())
+        answer: Answer = Future()
+        answer.set_exception(ConfigError("there is no configuration file"))
+        return answer
+
+    def _go_by(self, file: Config, gone: list[str]) -> dict[str, Any]:
+        self.overlay.reload(file)
         self.apply()
         for warning in self._config.warnings:
             logger.warning("configuration: %s", warning)
+        went = f"; taken away: {', '.join(gone)}" if gone else ""
         waiting = ", ".join(self._restart_required)
-        logger.info("configuration: read again%s", f"; needs a restart: {waiting}" if waiting else "")
+        logger.info("configuration: read again%s%s", went, f"; needs a restart: {waiting}" if waiting else "")
         return {"restart_required": self._restart_required}
 
     def _reload_by_signal(self) -> None:
-        try:
-            self.reload()
-        except ConfigError as error:
-            logger.error("configuration: not read again, nothing is changed: %s", "; ".join(error.problems))
+        self.reload().add_done_callback(_tell_refusal)
 
     def _hang_up(self) -> None:
         self._hung_up = True
@@ -399,3 +405,11 @@ class Daemon:
             self._output.tell("camera_back", datetime.now(UTC), {})
             self._camera_lost = False
         self._health_due = 0.0  # a change is worth a report at once
+
+
+def _tell_refusal(answer: Answer) -> None:
+    error = answer.exception()
+    if isinstance(error, ConfigError):
+        logger.error("configuration: not read again, nothing is changed: %s", "; ".join(error.problems))
+    elif error:
+        logger.error("configuration: could not be gone by", exc_info=error)

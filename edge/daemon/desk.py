@@ -38,8 +38,8 @@ class Works(Protocol):
     def apply(self) -> None:
         """Go by what the overlay says now."""
 
-    def reload(self) -> dict[str, Any]:
-        """Read the file again; return what needs a restart, or raise ConfigError and change nothing."""
+    def reload(self) -> Future[dict[str, Any]]:
+        """Read the file again; the answer is what needs a restart, or a ConfigError, perhaps ten seconds later."""
 
     def restart(self) -> None:
         """Stop, and start anew in a fresh process."""
@@ -71,7 +71,6 @@ class Desk:
             "snapshot": self._snapshot,
             "relearn": self._relearn,
             "calibrate": self._calibrate,
-            "reload": self._reload,
             "restart": self._restart,
             "get_config": self._get_config,
         }
@@ -146,8 +145,14 @@ class Desk:
         if isinstance(command, Setting):
             self._set(command)
             return
+        if command.command == "reload":
+            self._works.reload().add_done_callback(lambda done: self._answer(command, done.result))
+        else:
+            self._answer(command, partial(self._commands[command.command], command.arguments))
+
+    def _answer(self, command: Request, obey: Callable[[], Mapping[str, Any]]) -> None:
         try:
-            answer = self._commands[command.command](command.arguments)
+            answer = obey()
         except EdgeError as error:
             self._refuse(str(error), command.command, command.transaction)
             return
@@ -205,9 +210,6 @@ class Desk:
             for point, read in zip(section.points, reads, strict=True)
         ]
         return {"points": points, "residual": None if fit.residual is None else round(fit.residual, 5)}
-
-    def _reload(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self._works.reload()
 
     def _restart(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         self._works.restart()
