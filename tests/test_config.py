@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from edge.cli import main
 from edge.config import (
     MASKED,
     Config,
@@ -104,6 +105,48 @@ def test_examples_of_the_shipped_file_are_valid():
 def test_empty_means_defaults(text):
     """An empty file, and sections whose keys are all commented out, are the defaults."""
     assert Config() == parse(text.encode(), "c.yaml")
+
+
+def with_first_example(section: str) -> str:
+    """Return the shipped file with the first # of a section's example gone, and the default above it."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    return re.sub(rf"(?m)^( *){section}: null\n +#{section}:$", rf"\1{section}:", text)
+
+
+def test_a_section_whose_keys_are_commented_out_is_the_section():
+    """`tls:` with nothing below it encrypts; only the word null, which stands for none, does not."""
+    alone = parse(b"mqtt:\n  tls:\n  #  ca: /etc/ca.pem\n", "c.yaml")
+    assert TlsSection() == alone.mqtt.tls == parse(with_first_example("tls").encode(), "c.yaml").mqtt.tls
+    for none in ("null", "~", "NULL"):
+        assert None is parse(f"mqtt: {{tls: {none}}}".encode(), "c.yaml").mqtt.tls
+    missing = "c.yaml:2: calibration.floor.height_metres: is missing and has no default"
+    assert missing in problems("calibration:\n  floor:\n")
+    assert any("floor.tilt_deg: is missing" in problem for problem in problems(with_first_example("floor")))
+
+
+@pytest.mark.parametrize(
+    ("mqtt", "told"),
+    [
+        ("host: broker.lan, username: u, password: hunter2", True),
+        ("host: 192.168.1.5, username: u, password_file: secret", True),
+        ("host: broker.lan, username: u, password: hunter2, tls: null", True),
+        ("host: broker.lan, username: u, password: hunter2, tls: {}", False),
+        ("host: broker.lan, username: u", False),
+        ("host: broker.lan, username: u, password: hunter2, enabled: false", False),
+        ("host: localhost, username: u, password: hunter2", False),
+        ("host: 127.0.0.2, username: u, password: hunter2", False),
+        ("host: '::1', username: u, password: hunter2", False),
+    ],
+)
+def test_a_password_that_others_can_read_is_told(mqtt, told, tmp_path, capsys):
+    """One warning where it goes unencrypted to another machine, without the password."""
+    path = tmp_path / "c.yaml"
+    path.write_text(f"mqtt: {{{mqtt}}}\n", encoding="utf-8")
+    assert 0 == main(["check", str(path)])
+    words = capsys.readouterr().err
+    assert told == ("warning: mqtt.tls: the password goes to" in words)
+    assert told == words.count("\n")
+    assert "hunter2" not in words
 
 
 def test_values_are_taken():

@@ -289,7 +289,7 @@ def test_a_client_certificate_opens_a_broker_that_asks_for_one(tmp_path: Path, c
 def test_a_port_of_the_other_kind_is_told(tmp_path: Path, broker: Mosquitto, certificates: Certificates):
     """TLS towards a plain port, and a plain connection towards a TLS port, hint at the key that is wrong."""
     with publisher(broker.port, tls=TlsSection(ca=str(certificates.ca))) as made:
-        assert "mqtt.port" in problem_with(made, "TLS fails")
+        assert "mqtt.port" in problem_with(made, "where the broker has no TLS, mqtt.tls must be null")
     with Mosquitto(tmp_path / "encrypted", tls=certificates) as encrypted, publisher(encrypted.port) as made:
         problem_with(made, "does it want TLS (mqtt.tls)?")
 

@@ -23,6 +23,7 @@ from edge.config.values import (
     Text,
     Token,
     is_loopback,
+    is_this_machine,
     is_token,
     mask_credentials,
     within,
@@ -246,6 +247,12 @@ class MqttSection(Section):
             raise ValueError("stands beside password; keep one of the two")
         return value
 
+    @property
+    def shows_password(self) -> bool:
+        """Whether the password goes to another machine without encryption."""
+        given = self.password is not None or self.password_file is not None
+        return self.enabled and given and self.tls is None and not is_this_machine(self.host)
+
     def read_password(self) -> str | None:
         """Return the broker's password from where it is kept, or null.
 
@@ -403,4 +410,9 @@ class Config(Section):
             found.append(f"triggers: frozen until the camera is calibrated, since they measure metres: {names}")
         if self.scene.mode == "moving" and not self.zones:
             found.append("zones: there are none, and a moving camera has readings of zones alone")
+        if self.mqtt.shows_password:
+            found.append(
+                f"mqtt.tls: the password goes to {self.mqtt.host} unencrypted, for anyone on the way to read; with"
+                " `tls: {}` it is encrypted, usually at port 8883"
+            )
         return tuple(found)

@@ -94,6 +94,8 @@ class Source:
             return tuple(self.value(item, (*path, i), item.start_mark.line + 1) for i, item in enumerate(node.value))
         if isinstance(node, yaml.MappingNode):
             return dict(self._pairs(node, path))
+        if node.value == "" and node.tag.endswith(":null") and _section_at(path):
+            return {}  # its keys are all commented out: it stands there, unlike a section that is `null`
         try:
             value = self._scalars.construct_object(node)
         except ValueError:  # such as 0b_, or 5000 digits
@@ -169,13 +171,20 @@ def _problem(detail: ErrorDetails, given: str) -> str:
 
 
 def _unknown(path: _Path) -> str:
-    section: type[Section] | None = Config
-    for part in path[:-1]:
-        if section and isinstance(part, str):
-            section = _section_in(section.model_fields[part].annotation)
+    section = _section_at(path[:-1])
     known = list(section.model_fields) if section else []
     near = difflib.get_close_matches(str(path[-1]), known, n=1)
     return "unknown key; " + (f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}")
+
+
+def _section_at(path: _Path) -> type[Section] | None:
+    """Return the section that belongs at a place of the file."""
+    section: type[Section] | None = Config
+    for part in path:
+        if section and isinstance(part, str):
+            field = section.model_fields.get(part)
+            section = _section_in(field.annotation) if field else None
+    return section
 
 
 def _section_in(annotation: Any) -> type[Section] | None:

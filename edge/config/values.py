@@ -141,8 +141,12 @@ Token = Annotated[str, AfterValidator(is_token)]
 
 def is_loopback(address: str) -> bool:
     """Return whether `host:port` is for this machine alone."""
-    host, _ = split_address(address)
-    return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    return is_this_machine(split_address(address)[0])
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether a host's name or address leads to no other machine."""
+    return host.lower() == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def mask_credentials(text: str) -> str:

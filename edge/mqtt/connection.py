@@ -129,7 +129,10 @@ def why_unreachable(error: BaseException | None) -> str:
         case ssl.SSLCertVerificationError():
             return f"its certificate is not accepted ({error.verify_message}); check mqtt.tls.ca and mqtt.host"
         case ssl.SSLError() | ConnectionResetError():  # a reset this early comes from within the TLS handshake
-            return f"TLS fails ({error.strerror}); check that mqtt.port is the broker's TLS port"
+            return (
+                f"TLS fails ({error.strerror}); check that mqtt.port is the broker's TLS port, usually 8883; where the"
+                " broker has no TLS, mqtt.tls must be null"
+            )
         case socket.gaierror():
             return "the name is not known; check mqtt.host and the network"
         case ConnectionRefusedError():
