@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -222,6 +223,55 @@ def test_the_page_shows_the_running_daemon(photos):
     assert json.loads(seen["api/state"])["weights"] == "starter-v2"
     assert seen["heatmap.jpg"].startswith(b"\xff\xd8")
     assert "camera" in json.loads(seen["api/health"])
+
+
+@pytest.mark.parametrize("waits_for", ["a command's turn", "an upload's turn"])
+def test_whoever_waits_on_the_page_is_let_go_by_the_stop(photos, monkeypatch, waits_for):
+    """A command waits for the network to be loaded, an upload for hours behind another one: the stop ends both."""
+    monkeypatch.setattr("edge.daemon.uploads.SHARE", 1e-6)
+    release, answers = threading.Event(), []
+    if waits_for == "a command's turn":
+        monkeypatch.setattr("edge.daemon.load_model", lambda _: release.wait(PATIENCE_SECONDS))
+    daemon = Daemon(configuration(None, photos, web={"listen": "127.0.0.1:0"}, mqtt={"enabled": False}))
+
+    def ask():
+        if waits_for == "a command's turn":
+            return requested(daemon.web.url + "api/setup")
+        pictures = [(photos / name).read_bytes() for name in ("corridor.jpg", "desk.jpg")]
+        return [requested(daemon.web.url + "predict", picture) for picture in pictures][-1]
+
+    def watch():
+        eventually(lambda: daemon.web.url and daemon._capture.tried.is_set(), "the page", PATIENCE_SECONDS)
+        if waits_for == "an upload's turn":
+            eventually(lambda: daemon.board.state(), "a reading", PATIENCE_SECONDS)
+        asking = threading.Thread(target=lambda: answers.append(ask()))
+        asking.start()
+        eventually(lambda: waits(daemon), "somebody to wait", PATIENCE_SECONDS)
+        daemon.stop()
+        asking.join(PATIENCE_SECONDS)
+
+    def waits(daemon):
+        return daemon._depth._to_do.qsize() or daemon.web._uploads._jobs.unfinished_tasks > 1
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    daemon.run()
+    release.set()
+    watcher.join(PATIENCE_SECONDS)
+    (status, reason) = answers[0]
+    assert (503, True) == (status, "the daemon is ending" in reason)
+
+
+def requested(url, picture=None):
+    """Return status and text of an answer; with a picture it is sent there."""
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x.jpg"\r\n\r\n'
+    data = picture and head + picture + b"\r\n--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"} if picture else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=PATIENCE_SECONDS) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 def still_view(photos, tmp_path):

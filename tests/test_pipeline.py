@@ -16,6 +16,7 @@ from edge.errors import CameraError, CameraStalled, ThreadStuck
 from edge.health import StageTimes
 from edge.pipeline import CaptureLoop, DepthLoop, Mailbox, Worker
 from edge.records import DepthMap, Frame, Scene
+from tests.broker import eventually
 from tests.camera_rigs import jpeg, picture
 
 WAIT = 10.0
@@ -425,6 +426,38 @@ def test_a_disabled_camera_is_closed_until_it_is_wanted():
     assert ["disabled", "online", "disabled", "offline"] == told
 
 
+def test_a_camera_that_is_switched_off_is_not_opened_by_the_stop():
+    """The wait for its being wanted ends by the stop too: then it is left alone."""
+    camera, stop = FakeCamera(10**6), threading.Event()
+    loop = CaptureLoop(camera, Mailbox(), stop, timeout=1.0, on_status=lambda *_: None, enabled=False)
+    loop.start()
+    assert loop.tried.wait(WAIT)
+    stop.set()
+    loop.finish(WAIT)
+    assert (0, "offline") == (camera.opened, loop.status)
+
+
+def test_a_lost_camera_that_is_switched_off_and_on_is_not_waited_for():
+    """Off is told and on is tried at once, however long the pause between two attempts is."""
+    camera, told, stop = FakeCamera(CameraError("not there"), 10**6), [], threading.Event()
+    loop = CaptureLoop(
+        camera,
+        Mailbox(),
+        stop,
+        timeout=1.0,
+        on_status=lambda status, _: told.append(status),
+        backoff_seconds=(3600, 1e4),
+    )
+    loop.start()
+    for on, status in ((None, "reconnecting"), (False, "disabled"), (True, "online")):
+        if on is not None:
+            loop.enable(on)
+        eventually(lambda expected=status: expected in told, status, WAIT)
+    stop.set()
+    loop.finish(WAIT)
+    assert ["reconnecting", "disabled", "online", "offline"] == told
+
+
 def test_what_has_to_be_done_is_done_between_frames_in_the_depth_thread():
     """In order, without a frame to wait for; more than can wait is refused."""
     mailbox, done, hold = Mailbox(), [], threading.Event()
@@ -440,6 +473,35 @@ def test_what_has_to_be_done_is_done_between_frames_in_the_depth_thread():
     mailbox.close()
     loop.finish(WAIT)
     assert [(n, "depth") for n in range(32)] == done
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_nobody_waits_for_a_thread_that_ends(loads):
+    """What waits when the loop is to end is dropped, be the model loaded by then or not; so is what comes later."""
+    hold, working, dropped = threading.Event(), threading.Event(), []
+
+    def load():
+        working.set()
+        hold.wait(WAIT if loads else 0)
+        return Model()
+
+    def first():
+        working.set()
+        hold.wait(WAIT)
+
+    loop = depth_loop(load, Mailbox())
+    if not loads:
+        assert loop.ready.wait(WAIT)
+        working.clear()
+        loop.between_frames(first)
+    assert working.wait(WAIT)
+    loop.between_frames(lambda: pytest.fail("it is too late"), lambda: dropped.append("waited"))
+    threading.Timer(0.1, hold.set).start()
+    loop._stopping.set()
+    loop.finish(WAIT)
+    assert loop.between_frames(lambda: None, lambda: dropped.append("came later"))
+    loop.join(WAIT)
+    assert ["waited", "came later"] == dropped
 
 
 # --- what the network is spared ---------------------------------------------------------------------------------------

@@ -227,7 +227,8 @@ class Queue:
     def __init__(self):
         self.waiting = []
 
-    def __call__(self, action):
+    def __call__(self, action, dropped):
+        self.dropped = dropped
         self.waiting.append(action)
         return len(self.waiting) < 3
 
@@ -260,6 +261,13 @@ def test_what_is_not_its_turn_in_time_is_never_done(works, monkeypatch):
     for action in queue.waiting:
         action()
     assert 1 == works.applied
+
+
+def test_nobody_waits_for_a_daemon_that_ends(works):
+    """What the depth thread does not come to any more is refused at once, and told as what it is."""
+    desk = Desk(works, Topics("edge-depth", "hall"), lambda _: None, lambda _, dropped: dropped())
+    with pytest.raises(Busy, match="the daemon is ending"):
+        desk.ask("apply", {"triggers": [], **revision(works)})
 
 
 # Over HTTP

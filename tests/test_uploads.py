@@ -229,6 +229,30 @@ def test_the_time_limit(monkeypatch):
         made.uploads.stop()
 
 
+def test_the_stop_lets_everybody_go(monkeypatch):
+    """One picture in work, three that wait and one that comes later: 503 for all; nobody waits for the first."""
+    monkeypatch.setattr(module, "_STOP_SECONDS", 0.1)
+    made, answers = Rig(), []
+    made.estimator.go.clear()
+    threads = [
+        threading.Thread(target=lambda i=i: answers.append(made.send(encode(".png", scene(64 + i, 64)))))
+        for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        while not made.estimator.asked or made.uploads._jobs.qsize() < 3:
+            threading.Event().wait(0.01)
+        made.uploads.stop()
+        answers.append(made.send(PHOTO))
+        for thread in threads:
+            thread.join(10)
+    finally:
+        made.estimator.go.set()
+    assert [503] * 5 == [answer.status_code for answer in answers]
+    assert all("the daemon is ending" in answer.json["reason"] for answer in answers)
+
+
 def test_a_network_that_fails_is_our_fault(monkeypatch, caplog):
     """That is 500 without our insides, the log has them; the next picture is worked on."""
     made = Rig()
@@ -253,10 +277,10 @@ class Turns:
 
     def __init__(self):
         self.paused = []
-        self.spare = SpareTime(lambda: self, self.soon, self.paused.append)
+        self.spare = SpareTime(lambda: self, self.soon, self.paused.append)  # which says that nothing stops
         self.seconds = 0.02
 
-    def soon(self, action):
+    def soon(self, action, _):
         action()
         return True
 
@@ -278,12 +302,23 @@ def test_uploads_have_a_small_share_of_the_depth_thread():
 def test_no_turn_in_time_is_told():
     """While the network is being loaded, when too much waits, and when nobody takes it up."""
     frame = room(1).frame
+    go_on = lambda _: False  # noqa: E731
     with pytest.raises(NotReady, match="is being loaded"):
-        SpareTime(lambda: None, lambda _: True).estimate(frame, 1e9)
+        SpareTime(lambda: None, lambda *_: True, go_on).estimate(frame, 1e9)
     with pytest.raises(NotReady, match="too much waits"):
-        SpareTime(lambda: Turns(), lambda _: False).estimate(frame, 1e9)
+        SpareTime(Turns, lambda *_: False, go_on).estimate(frame, 1e9)
     with pytest.raises(NotReady, match="had no time"):
-        SpareTime(lambda: Turns(), lambda _: True).estimate(frame, 0.0)
+        SpareTime(Turns, lambda *_: True, go_on).estimate(frame, 0.0)
+
+
+def test_the_stop_ends_the_wait_for_a_turn():
+    """While it is not yet allowed, and while the depth thread has not come to it and never will."""
+    asked = []
+    with pytest.raises(NotReady, match="is ending"):
+        SpareTime(Turns, lambda *_: asked.append(1), lambda _: True).estimate(room(1).frame, 1e9)
+    assert [] == asked
+    with pytest.raises(NotReady, match="is ending"):
+        SpareTime(Turns, lambda _, dropped: dropped(), lambda _: False).estimate(room(1).frame, 1e9)
 
 
 # Whatever is sent

@@ -55,6 +55,7 @@ _STATUS_SECONDS = 5.0
 _FIRST_HEALTH_SECONDS = 5.0
 _LOADING_SECONDS = 300.0
 _ENDS = (signal.SIGTERM, signal.SIGINT)
+_FOREIGN = (READER, "uploads")  # threads in which foreign code may be for long
 _FIXED = ("id", "name", "camera", "model", "mqtt", "web")  # what is built once; a change of it needs a restart
 
 
@@ -147,7 +148,7 @@ class Daemon:
 
         soon = self._depth.between_frames
         self.board.on_watch = lambda: soon(self._output.show_views)
-        estimator = SpareTime(lambda: self._model, soon)
+        estimator = SpareTime(lambda: self._model, soon, self._stop.wait)
         return WebServer(self._config.web, self.board, estimator=estimator, counter=self._desk)
 
     def run(self, seconds: float | None = None) -> None:
@@ -192,8 +193,8 @@ class Daemon:
 
     @property
     def lingers(self) -> bool:
-        """Whether foreign code still runs that can't be broken off: a model is loaded, or a camera is waited for."""
-        return not self._depth.ready.is_set() or any(thread.name == READER for thread in threading.enumerate())
+        """Whether foreign code still runs that can't be broken off: it loads, waits for a camera, or decodes."""
+        return not self._depth.ready.is_set() or any(thread.name in _FOREIGN for thread in threading.enumerate())
 
     def _supervise(self, seconds: float | None) -> None:
         """Watch over the workers, tell systemd, and publish health, until it is time to stop."""

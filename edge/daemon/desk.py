@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as WaitedTooLong
 from functools import partial
 from typing import Any, Protocol
@@ -51,7 +51,7 @@ class Works(Protocol):
 class Desk:
     """Takes commands from the broker and from the page, and answers them.
 
-    `soon(action)` has something done between two frames, or returns false.
+    `soon` has something done between two frames, or returns false: `DepthLoop.between_frames`.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Desk:
         works: Works,
         topics: Topics,
         publish: Callable[[Message], None],
-        soon: Callable[[Callable[[], None]], bool],
+        soon: Callable[..., bool],
     ) -> None:
         self._works = works
         self._topics = topics
@@ -114,10 +114,12 @@ class Desk:
             except Exception as error:  # noqa: BLE001 - raised where it was asked; readings go on
                 answer.set_exception(error)
 
-        if not self._soon(obey):
+        if not self._soon(obey, answer.cancel):
             raise Busy("too many commands wait already")
         try:
             found = answer.result(_ANSWER_SECONDS)
+        except CancelledError:
+            raise Busy("the daemon is ending; try again when it is back") from None
         except WaitedTooLong:
             if answer.cancel():
                 raise Busy("the daemon is still starting, or has too much to do; try again") from None

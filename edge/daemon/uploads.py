@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as WaitedTooLong
 from typing import Protocol
 
@@ -23,15 +23,16 @@ class Model(Protocol):
 class SpareTime:
     """Gives uploads their turns.
 
-    One thread uses it. `model()` returns the model, null while there is none; `soon(action)` has something done between
-    two frames, or returns false.
+    One thread uses it. `model()` returns the model, None while there is none; `soon` has something done between two
+    frames, or returns false: `DepthLoop.between_frames`. `pause` waits for so many seconds and returns whether the
+    daemon stops, which ends the wait.
     """
 
     def __init__(
         self,
         model: Callable[[], Model | None],
-        soon: Callable[[Callable[[], None]], bool],
-        pause: Callable[[float], object] = time.sleep,
+        soon: Callable[..., bool],
+        pause: Callable[[float], bool],
     ) -> None:
         self._model = model
         self._soon = soon
@@ -45,8 +46,9 @@ class SpareTime:
             NotReady: there was no turn until then.
             EngineError: the network failed.
         """
-        self._pause(max(0.0, min(self._due, until) - time.monotonic()))
-        if (model := self._model()) is None:
+        stopping = self._pause(max(0.0, min(self._due, until) - time.monotonic()))
+        model = self._model()
+        if stopping or model is None:
             raise NotReady(_LOADING)
         done: Future[DepthMap] = Future()
 
@@ -61,10 +63,12 @@ class SpareTime:
             now = time.monotonic()
             self._due = now + (now - begun) * (1 / SHARE - 1)
 
-        if not self._soon(work):
+        if not self._soon(work, done.cancel):
             raise NotReady("too much waits for the depth thread already; try again later")
         try:
             return done.result(max(0.0, until - time.monotonic()))
+        except CancelledError:
+            raise NotReady(_LOADING) from None
         except WaitedTooLong:
             done.cancel()
             raise NotReady("the depth thread had no time for it; try again later") from None

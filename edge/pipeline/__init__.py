@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from edge.camera import Camera, EndOfCamera
@@ -154,24 +154,26 @@ class CaptureLoop(Worker):
         self.tried = threading.Event()
         self.reconnects = 0
         self._failures = 0  # since the last frame
-        self._enabled = threading.Event()
-        self.enable(enabled)
+        self._enabled = enabled
+        # Ends a pause. It does not say what for: after every pause switch and stop are looked at anew.
+        self._changed = threading.Event()
+        mailbox.shut(not enabled)
 
     def enable(self, enabled: bool) -> None:
-        """Let frames come, or close the camera; when this returns false frames are no longer handed on."""
+        """Let frames come, or close the camera; once it is switched off no frame is handed on."""
         self._mailbox.shut(not enabled)
-        if enabled:
-            self._enabled.set()
-        else:
-            self._enabled.clear()
+        self._enabled = enabled
+        self._changed.set()
 
     def work(self) -> None:
         """Open, read, and after a loss open again, until the daemon stops or there are no more frames."""
         try:
             while not self._stopping.is_set():
                 try:
-                    self._wait_until_enabled()
-                    self._read_until_lost()
+                    if self._enabled:
+                        self._read_until_lost()
+                    else:
+                        self._stay_closed()
                 except EndOfCamera as end:
                     logger.info("camera: %s", end)
                     return
@@ -186,25 +188,30 @@ class CaptureLoop(Worker):
     def finish(self, timeout: float) -> None:
         """Wait for the end as any worker, but not for a frame: what the camera waits for is broken off."""
         self._camera.interrupt()
+        self._changed.set()
         super().finish(timeout)
 
-    def _wait_until_enabled(self) -> None:
-        while not self._enabled.is_set() and not self._stopping.is_set():
-            self._set_status("disabled", f"{self._camera.name}: closed, as was asked for")
-            self.tried.set()
-            self.expect(_PAUSE_SECONDS + _READ_MARGIN_SECONDS)
-            self._enabled.wait(_PAUSE_SECONDS)
+    def _stay_closed(self) -> None:
+        self._set_status("disabled", f"{self._camera.name}: closed, as was asked for")
+        self.tried.set()
+        self._pause(_PAUSE_SECONDS)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait so long; less where the camera is switched on or off meanwhile, or the daemon stops."""
+        self.expect(seconds + _READ_MARGIN_SECONDS)
+        self._changed.wait(seconds)
+        self._changed.clear()
 
     def _read_until_lost(self) -> None:
         """Open and read, until the camera is lost or disabled or the daemon stops."""
         try:
             self.expect(_OPEN_SECONDS + self._timeout)
             self._camera.open()
-            while self._enabled.is_set() and not self._stopping.is_set():
+            while self._enabled and not self._stopping.is_set():
                 self.expect(self._timeout + _READ_MARGIN_SECONDS)
                 self._mailbox.put(self._camera.read())
                 self._failures = 0
-                if self._enabled.is_set():
+                if self._enabled:
                     self._set_status("online", f"{self._camera.name}: frames arrive")
                 self.tried.set()
         finally:
@@ -212,7 +219,7 @@ class CaptureLoop(Worker):
             self._camera.close()
 
     def _lost(self, error: CameraError) -> None:
-        if self._stopping.is_set() or not self._enabled.is_set():
+        if self._stopping.is_set() or not self._enabled:
             return  # it is closed anyway, and tried anew once it is wanted
         self._set_status("reconnecting", str(error))
         self.tried.set()
@@ -221,9 +228,8 @@ class CaptureLoop(Worker):
             raise error
         low, high = self._backoff
         seconds = min(high, low * 2.0 ** min(self._failures - 1, 16)) * random.uniform(0.75, 1.0)  # noqa: S311 - no secret
-        self.expect(seconds + _READ_MARGIN_SECONDS)
         self.reconnects += 1
-        self._stopping.wait(seconds)
+        self._pause(seconds)
 
     def _set_status(self, status: CameraStatus, reason: str) -> None:
         if status == self.status:
@@ -265,25 +271,36 @@ class DepthLoop(Worker):
         self.triggers = triggers
         self._load = load
         self._mailbox = mailbox
-        self._to_do: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_COMMANDS)
+        self._to_do: queue.Queue[tuple[Callable[[], None], Callable[[], object]]] = queue.Queue(_MOST_COMMANDS)
+        self._ends = False
         self._consumers = tuple(consumers)
         self._longest_seconds = 0.0
         self._frame_seconds = _FRAME_SECONDS[1]
         self.ready = threading.Event()
 
-    def between_frames(self, action: Callable[[], None]) -> bool:
-        """Have something done by this thread between two frames; false where too much waits already."""
+    def between_frames(self, action: Callable[[], None], dropped: Callable[[], object] = lambda: None) -> bool:
+        """Have something done by this thread between two frames; false where too much waits already.
+
+        What the thread does not come to before it ends is `dropped`, so that nobody waits for it any more.
+        """
         try:
-            self._to_do.put_nowait(action)
+            self._to_do.put_nowait((action, dropped))
         except queue.Full:
             return False
         self._mailbox.nudge()
+        if self._ends:
+            self._drop_what_waits()
         return True
+
+    def _drop_what_waits(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                self._to_do.get_nowait()[1]()
 
     def _do_what_waits(self) -> None:
         for _ in range(_MOST_COMMANDS):  # not for ever: new ones may come as fast as they are done
             try:
-                action = self._to_do.get_nowait()
+                action, _ = self._to_do.get_nowait()
             except queue.Empty:
                 return
             action()
@@ -317,6 +334,8 @@ class DepthLoop(Worker):
 
     def finish(self, timeout: float) -> None:
         """Wait for the end as any worker, but not for a model that is being loaded: that has nothing to lose."""
+        self._ends = True
+        self._drop_what_waits()
         if self.ready.is_set():
             super().finish(timeout)
 

@@ -15,12 +15,12 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as WaitedTooLong
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -53,6 +53,7 @@ FORMATS = {
 }
 QUEUE = 8  # pictures that wait
 LIMIT_SECONDS = 30.0
+_STOP_SECONDS = 1.0
 _AGAIN_SECONDS = 3
 _SIDE_PX = 512  # of what is kept of a picture: the most that the network sees
 _MOST_SIDE_PX = 1920  # of what is sent back
@@ -108,6 +109,7 @@ class Uploads:
         self._estimator = estimator
         self._jobs: queue.Queue[_Job | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._work, name="uploads", daemon=True)
+        self._over: Future[None] = Future()  # done at the stop: whoever waits for a picture waits for this one too
         # Guards the two that follow; the cache holds the last ones used at its end.
         self._lock = threading.Lock()
         self._cache: OrderedDict[str, _Entry] = OrderedDict()
@@ -118,16 +120,11 @@ class Uploads:
         self._thread.start()
 
     def stop(self) -> None:
-        """End with the picture in work; what still waits is given up."""
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job:
-                job.done.cancel()
-        self._jobs.put(None)
-        self._thread.join(LIMIT_SECONDS)
+        """Let everybody who waits for a picture go, and end; a picture in work is left to itself after a while."""
+        self._over.set_result(None)
+        with suppress(queue.Full):  # else the thread has something to wake up for
+            self._jobs.put_nowait(None)
+        self._thread.join(_STOP_SECONDS)
 
     def counts(self) -> dict[str, int]:
         """Return how many uploads came to what end so far."""
@@ -170,11 +167,14 @@ class Uploads:
         except queue.Full:
             self._count("busy")
             raise TooManyRequests(f"{QUEUE} pictures wait already; try again", retry_after=_AGAIN_SECONDS) from None
-        try:
-            return job.done.result(LIMIT_SECONDS)
-        except (WaitedTooLong, CancelledError):
-            job.done.cancel()
-            raise NotReady(f"the picture was not done within {LIMIT_SECONDS:.0f} s; try again later") from None
+        either: tuple[Future[Any], ...] = (job.done, self._over)
+        wait(either, LIMIT_SECONDS, FIRST_COMPLETED)
+        if job.done.done():
+            return job.done.result()
+        job.done.cancel()
+        if self._over.done():
+            raise NotReady("the daemon is ending; try again when it is back")
+        raise NotReady(f"the picture was not done within {LIMIT_SECONDS:.0f} s; try again later")
 
     def _cached(self, digest: str, wanted: str) -> bytes | None:
         with self._lock:
@@ -192,7 +192,7 @@ class Uploads:
 
     def _work(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)  # Linux: of this thread alone
-        while (job := self._jobs.get()) is not None:
+        while (job := self._jobs.get()) is not None and not self._over.done():
             if not job.done.set_running_or_notify_cancel():
                 continue
             try:
