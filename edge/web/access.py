@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable
 from math import ceil
 
 from flask import Request, Response
+from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, TooManyRequests, Unauthorized
 
 _COOKIE_SECONDS = 30 * 86400
-_FAILURES = 5  # wrong tokens from one address, before it has to wait
-_FAILURE_SECONDS = 60.0  # until one more is allowed
-_ADDRESSES = 1000  # that are remembered
+_WRONG, _WRONG_SECONDS = 5, 60.0  # wrong tokens from one address that are answered at once, then one in so long
+_GUESSES, _GUESS_SECONDS = 100, 10.0  # different ones that are looked at; a program that repeats one guesses nothing
+_REMEMBERED = 1000  # addresses, and wrong tokens
 _CHANGES = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -45,7 +46,11 @@ class Access:
         self._any_address = any_address
         self._token = _digest(token) if token else None
         self._key = _digest(f"edge-depth cookie {token}") if token else secrets.token_bytes(32)
-        self._failures = _Failures(clock)
+        self._wrong = _Allowance(clock, _WRONG, _WRONG_SECONDS)
+        self._guesses = _Allowance(clock, _GUESSES, _GUESS_SECONDS)
+        # Guards the wrong tokens that came last, of all addresses: their digests, the newest at the end.
+        self._lock = threading.Lock()
+        self._known: OrderedDict[bytes, None] = OrderedDict()
         self.cookie = f"edge-depth-{port}"  # a browser has one set of cookies for all ports of a machine
 
     @property
@@ -95,9 +100,10 @@ class Access:
         if self._token is None or self._is_session(asked.cookies.get(self.cookie, "")):
             return
         if (token := _bearer(asked)) is None:
-            raise Unauthorized("needs the token: log in at /, or send `Authorization: Bearer <token>`")
+            why = "needs the token: log in at /, or send `Authorization: Bearer <token>`"
+            raise Unauthorized(why, www_authenticate=WWWAuthenticate("bearer"))
         if not self.is_token(asked, token):
-            raise Unauthorized("this is not the token of web.token")
+            raise Unauthorized("this is not the token of web.token", www_authenticate=WWWAuthenticate("bearer"))
 
     def check_changes(self, asked: Request) -> None:
         """Refuse a change that does not come from this page itself, by what only it can read.
@@ -116,16 +122,24 @@ class Access:
     def is_token(self, asked: Request, token: str) -> bool:
         """Return whether it is the token; a wrong one counts against the address that sent it.
 
+        The right one is taken however many wrong ones have come from its address, unless so many different ones have
+        that somebody there is guessing.
+
         Raises:
-            TooManyRequests: it sent too many wrong ones.
+            TooManyRequests: it is a wrong one, and not the first; or somebody there is guessing.
         """
         address = asked.remote_addr or ""
-        if wait := self._failures.seconds_to_wait(address):
-            raise TooManyRequests(f"too many wrong tokens; wait {wait} s", retry_after=wait)
-        right = self._token is not None and hmac.compare_digest(_digest(token), self._token)
-        if not right:
-            self._failures.count(address)
-        return right
+        if wait := self._guesses.seconds_to_wait(address):
+            raise TooManyRequests(f"too many different tokens; wait {wait} s", retry_after=wait)
+        digest = _digest(token)
+        if self._token is not None and hmac.compare_digest(digest, self._token):
+            return True
+        if self._is_new(digest):
+            self._guesses.count(address)
+        if wait := self._wrong.seconds_to_wait(address):
+            raise TooManyRequests(f"this is not the token; wait {wait} s with the next wrong one", retry_after=wait)
+        self._wrong.count(address)
+        return False
 
     def proof(self, asked: Request) -> str:
         """Return what a change has to carry, for the page to whom it asks."""
@@ -147,39 +161,52 @@ class Access:
         right = hmac.compare_digest(signature.encode(), self._sign(f"session {ends}").encode())
         return right and ends.isdigit() and int(ends) > time.time()
 
+    def _is_new(self, digest: bytes) -> bool:
+        """Return whether a wrong token has not come before, as far as is remembered; it has from now on."""
+        with self._lock:
+            is_new = digest not in self._known
+            self._known[digest] = None
+            self._known.move_to_end(digest)
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return is_new
+
     def _sign(self, text: str) -> str:
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
 
 
-class _Failures:
-    """How many wrong tokens each address has sent: so many at once, then one a minute. An IPv6 network is one address.
+class _Allowance:
+    """What each address may do: `most` at once, then one in `seconds`. An IPv6 network is one address.
 
     When there are too many addresses the oldest are forgotten; a token has 16 characters at least, so that guessing
     from everywhere at once is no danger.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], most: int, seconds: float) -> None:
         self._clock = clock
-        # Guards what follows: {network: when the last of its failures will be forgotten}.
+        self._most = most
+        self._seconds = seconds
+        # Guards what follows: {network: when the last that it did will be forgotten}.
         self._lock = threading.Lock()
         self._until: OrderedDict[str, float] = OrderedDict()
 
     def seconds_to_wait(self, address: str) -> int:
-        """Return how long an address has to wait until it may try again; 0: not at all."""
+        """Return how long an address has to wait until it may again; 0: not at all."""
         with self._lock:
-            ahead = self._until.get(_network(address), 0.0) - self._clock()
-        return max(0, ceil(ahead - (_FAILURES - 1) * _FAILURE_SECONDS))
+            ahead = self._until.get(network_of(address), 0.0) - self._clock()
+        return max(0, ceil(ahead - (self._most - 1) * self._seconds))
 
     def count(self, address: str) -> None:
         """Count one more."""
-        network = _network(address)
+        network = network_of(address)
         with self._lock:
-            self._until[network] = max(self._until.pop(network, 0.0), self._clock()) + _FAILURE_SECONDS
-            while len(self._until) > _ADDRESSES:
+            self._until[network] = max(self._until.pop(network, 0.0), self._clock()) + self._seconds
+            while len(self._until) > _REMEMBERED:
                 self._until.popitem(last=False)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """Return what counts as one address: for IPv6 its network, since everybody has a whole one."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -2,17 +2,24 @@
 
 import io
 import secrets
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, Request, Response, redirect, render_template, request
-from werkzeug.exceptions import HTTPException, ServiceUnavailable, TooManyRequests, Unauthorized
+from werkzeug.exceptions import (
+    HTTPException,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    TooManyRequests,
+    Unauthorized,
+)
 
 from edge.board import Board
 from edge.web.access import Access
 from edge.web.answers import explain, json_response
 from edge.web.metrics import metrics_text
-from edge.web.setup import Counter, add_setup
+from edge.web.setup import MAX_BYTES, Counter, add_setup
 from edge.web.streams import add_streams
 from edge.web.uploads import Uploads, add_uploads
 
@@ -64,6 +71,28 @@ def create_app(board: Board, access: Access, *, uploads: Uploads, counter: Count
     return app
 
 
+def make_judge(app: Flask, *, upload_bytes: int) -> Callable[[Mapping[str, Any]], HTTPException | int]:
+    """Return what judges a request by its headers, given as WSGI has them.
+
+    It returns how many bytes the body may have, or why the request is not let in.
+    """
+    most_bytes = {"log_in": FORM_BYTES, "change": MAX_BYTES, "predict": upload_bytes + FORM_BYTES}
+
+    def judge(environ: Mapping[str, Any]) -> HTTPException | int:
+        with app.request_context(dict(environ)):
+            try:
+                app.preprocess_request()
+            except HTTPException as refused:
+                return refused
+            if request.routing_exception:
+                return request.routing_exception
+            most = most_bytes.get(request.endpoint or "", 0)
+            size = request.content_length or 0
+            return most if size <= most else RequestEntityTooLarge(f"{size} bytes; {most} are allowed")
+
+    return judge
+
+
 def _add_guards(app: Flask, access: Access) -> None:
     @app.before_request
     def check() -> None:
@@ -85,9 +114,7 @@ def _add_log_in(app: Flask, access: Access) -> None:
         """Lead a person to the form; tell a program what it lacks."""
         if request.method == "GET" and "text/html" in dict(request.accept_mimetypes):
             return _plain(redirect("/login", 303))
-        response = explain(error)
-        response.headers["WWW-Authenticate"] = "Bearer"
-        return response
+        return explain(error)
 
     @app.route("/login", methods=["GET", "POST"])
     def log_in() -> Response:

@@ -1,22 +1,19 @@
 """The HTTP server of the page: waitress, in threads of its own."""
 
-import json
 import logging
 import socket
 import threading
 import time
 from contextlib import suppress
 
-import waitress
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.task import ErrorTask
 
 from edge.board import Board
 from edge.config import WebSection, split_address
 from edge.errors import EdgeError, ThreadStuck
 from edge.web.access import Access
-from edge.web.app import FORM_BYTES, HEADERS, create_app
+from edge.web.app import FORM_BYTES, create_app, make_judge
+from edge.web.connections import Server
 from edge.web.setup import Counter
 from edge.web.streams import STREAMS
 from edge.web.uploads import QUEUE, Estimator, Uploads
@@ -26,7 +23,6 @@ logger = logging.getLogger(__name__)
 # waitress gives every request a thread until it is answered. Streams and those who wait for their picture's depth may
 # hold all that they are allowed, and there are still as many left as a browser opens connections to one server.
 _THREADS = 2 * STREAMS + QUEUE + 1 + 6
-_CONNECTIONS = 80
 _STOP_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 1.0  # for what is being answered, streams among it
 _SILENT_MS = 20_000  # until a client that takes nothing any more counts as gone
@@ -71,21 +67,20 @@ class WebServer:
             token=self._token,
         )
         body_bytes = self._section.upload_bytes + FORM_BYTES
-        self._server = waitress.create_server(
-            create_app(self._board, access, uploads=self._uploads, counter=self._counter),
-            sockets=[listener],
+        app = create_app(self._board, access, uploads=self._uploads, counter=self._counter)
+        self._server = Server(
+            app,
+            make_judge(app, upload_bytes=self._section.upload_bytes),
+            listener,
             threads=_THREADS,
-            connection_limit=_CONNECTIONS,
             max_request_header_size=16_384,
             max_request_body_size=body_bytes,
             inbuf_overflow=body_bytes + 1,  # never into a file: nothing that is uploaded is stored
             outbuf_overflow=64 << 20,
             outbuf_high_watermark=256 << 10,  # a slow viewer gets fewer pictures, not all of them late
             channel_request_lookahead=1,  # so that a viewer who goes is noticed
-            asyncore_use_poll=True,
             ident=None,
         )
-        self._server.channel_class = _Channel
         self._server.adj.send_bytes = 1  # events are short, and are wanted at once; as an argument it is deprecated
         self._uploads.start()
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
@@ -124,24 +119,6 @@ class WebServer:
             self._server.run()
         except Exception:
             logger.exception("the page has failed; the daemon goes on without it")
-
-
-class _JsonError(ErrorTask):  # type: ignore[misc]  # waitress has no types
-    """Answers what is no request, or too large, before the application sees it: in JSON like everything else."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        body = json.dumps({"status": error.code, "reason": error.body}).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers = [*HEADERS.items(), ("Content-Type", "application/json"), ("Cache-Control", "no-store")]
-        self.response_headers += [("Content-Length", str(len(body))), ("Connection", "close")]
-        self.close_on_finish = True
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    error_task_class = _JsonError
 
 
 def _names(host: str, others: tuple[str, ...]) -> set[str]:

@@ -11,7 +11,7 @@ from edge.errors import Busy, EdgeError, Stale
 from edge.web.access import Access
 from edge.web.answers import json_response
 
-_MAX_BYTES = 65_536
+MAX_BYTES = 65_536
 
 
 class Counter(Protocol):
@@ -61,8 +61,8 @@ def _document() -> dict[str, Any]:
         RequestEntityTooLarge, BadRequest: it is too long, or none.
     """
     text = request.get_data(cache=False)
-    if len(text) > _MAX_BYTES:
-        raise RequestEntityTooLarge(f"{len(text)} bytes; {_MAX_BYTES} are allowed")
+    if len(text) > MAX_BYTES:
+        raise RequestEntityTooLarge(f"{len(text)} bytes; {MAX_BYTES} are allowed")
     try:
         return parse_object(text or b"{}")
     except ValueError as error:
