@@ -23,6 +23,7 @@ _LEGEND_SHARE = 0.06  # of the picture's shorter side: its words must find room 
 _LEGEND_LEAST_PX = 16
 _ZONE_INK = (255, 255, 255)
 _BOX_INK = (80, 255, 80)  # a colour that no colour map has
+_LEAST_WIDTH_PX = 64
 _JPEG_MOST_PX = 65500  # libjpeg's limit for a side
 
 
@@ -83,6 +84,17 @@ def _size(frame: Frame, section: HeatmapSection) -> tuple[int, int]:
     """Return width and height of what is rendered, in the aspect of the frame."""
     height, width = frame.pixels.shape[:2]
     return section.width, max(1, round(section.width * height / width))
+
+
+def fitted(section: HeatmapSection, frame: Frame) -> HeatmapSection:
+    """Return the section with a width at which a tall frame makes no huge picture: four times the width high at most.
+
+    Narrower than the least width that can be configured it does not become: its legend must find room.
+    """
+    height, width = frame.pixels.shape[:2]
+    return section.model_copy(
+        update={"width": max(_LEAST_WIDTH_PX, min(section.width, 4 * section.width * width // height))}
+    )
 
 
 def render_snapshot(

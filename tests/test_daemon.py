@@ -274,6 +274,66 @@ def requested(url, picture=None):
         return error.code, error.read().decode()
 
 
+def test_a_picture_of_any_shape_is_shown(tmp_path):
+    """One of 32 x 1100 pixels in a folder: its heatmap is made, narrower than others, and readings go on."""
+    noise = np.random.default_rng(0).integers(0, 255, (1100, 32, 3), np.uint8)
+    (tmp_path / "view").mkdir()
+    cv2.imwrite(str(tmp_path / "view" / "tall.png"), noise)
+    readings = []
+    wide = {"width": 1920, "legend": False}
+    quick = {"model": {"weights": "starter-v2", "input_size": 128}, "mqtt": {"enabled": False}}
+    config = configuration(None, tmp_path / "view", heatmap=wide, scene={"mode": "moving"}, **quick)
+    daemon = Daemon(config, consumers=(readings.append,))
+    run_until(daemon, lambda: daemon.board.heatmap() and len(readings) > 1)
+    assert (7666, 223, 3) == cv2.imdecode(np.frombuffer(daemon.board.heatmap()[1], np.uint8), 1).shape
+
+
+OUTPUTS = {
+    "heatmap": "edge.daemon.drawing.heatmap.render",
+    "snapshot": "edge.daemon.output.heatmap.render_snapshot",
+    "view picture": "edge.daemon.output.heatmap.render_picture",
+    "messages": "edge.daemon.output.messages.state_json",
+    "event": "edge.daemon.output.messages.event_message",
+    "saved state": "edge.daemon.output.Keeper.keep",
+    "health": "edge.daemon.messages.health_message",
+    "status for systemd": "edge.daemon.status_text",
+    "announcement": "edge.daemon.announcer.Announcer.work",
+    "file of what was set": "edge.overlay.Overlay.save",
+    "message from the broker": "edge.control.parse",
+}
+
+
+def test_no_output_that_fails_ends_the_readings(mosquitto, photos, monkeypatch, caplog):
+    """Whatever can't be made is left out, and told once with its traceback."""
+    readings, events = [], iter([[("near", {})]] * 3)
+    config = configuration(
+        mosquitto, photos, scene={"mode": "moving"}, publish={"health_interval": 1.0, "picture": True}
+    )
+    daemon = Daemon(config, consumers=(readings.append,))
+    monkeypatch.setattr(daemon._output._events, "of", lambda _: next(events, []))
+    for what, place in OUTPUTS.items():
+        monkeypatch.setattr(place, failing(what))
+    topic = daemon.topics.request("snapshot")
+
+    def told():
+        publish.single(topic, b"", hostname="127.0.0.1", port=mosquitto.port)
+        return len(readings) > 9 and all(f"{what}: can't be had" in caplog.text for what in OUTPUTS)
+
+    with daemon.board.watching("picture"), pytest.raises(ZeroDivisionError, match="file of what was set"):
+        run_until(daemon, told)  # at its end what was set is written once more, and then a failure is one
+    monkeypatch.setattr("edge.messages.camera_message", failing("camera"))
+    daemon._camera_changed("online", "frames arrive")
+    for what in (*OUTPUTS, "camera's status"):
+        assert (what, 1) == (what, caplog.text.count(f" {what}: can't be had"))
+
+
+def failing(what):
+    def fail(*_, **__):
+        raise ZeroDivisionError(what)
+
+    return fail
+
+
 def still_view(photos, tmp_path):
     """Return a folder with one photograph: a view in which nothing ever moves."""
     (tmp_path / "view").mkdir()

@@ -107,6 +107,20 @@ def test_what_rests_on_the_same_depth_has_the_same_picture(overlay, drawn):
     assert (drawn, first.frame.sequence + drawn - 1) == (made._times.drawn, picture[0])
 
 
+def test_what_can_not_be_drawn_is_left_out(monkeypatch, caplog):
+    """It is tried once, told once, and nothing older is shown in its place; what comes later is drawn again."""
+    made, first, second = drawing(interval=3600.0), reading(), reading(with_figure(room(), 0.5, 1.0))
+    made.offer(first)
+    with monkeypatch.context() as broken:
+        broken.setattr("edge.heatmap.render", lambda *_: 1 / 0)
+        assert [None, None, None] == [made.newest(), made.newest(), made.draw()]
+        made.offer(second)
+        assert [None, None] == [made.draw(), made.newest()]
+    assert 1 == caplog.text.count("ZeroDivisionError: ")
+    made.offer(third := reading())
+    assert third.frame.sequence == made.draw()[0]
+
+
 def test_other_colours_are_drawn_at_once():
     """A changed section is not answered with what was drawn for the one before."""
     made = drawing(interval=3600.0)

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.config import HeatmapSection, SceneSection
-from edge.heatmap import colour, encode_jpeg, encode_png, frame_range, grey, normalise, render, render_snapshot
+from edge.heatmap import colour, encode_jpeg, encode_png, fitted, frame_range, grey, normalise, render, render_snapshot
 from edge.records import Region, Scene
 from edge.scene import StillScene
 from tests.scenes import Camera, room, with_figure
@@ -47,6 +47,18 @@ def test_heatmap_has_the_width_asked_for_and_the_aspect_of_the_frame():
     assert 192 < with_legend.shape[0] < 230
     np.testing.assert_array_equal(render(scene_of(room()), BARE), with_legend[:192])
     assert with_legend[192:].max() > 200
+
+
+@pytest.mark.parametrize(("across", "down"), [(32, 4500), (480, 640), (640, 480), (1000, 1)])
+def test_a_fitted_heatmap_can_be_made(across, down):
+    """A tall stripe is narrower than asked for, since else it would be no JPEG; others are not."""
+    pixels = np.zeros((down, across, 3), np.uint8)
+    scene = Scene(depth=Camera(noise=0.0).shoot(room(), (500.0, 9.0), pixels), state="moving", quality=1.0)
+    section = fitted(HeatmapSection(width=512), scene.depth.frame)
+    assert (64 if down == 4500 else 512) == section.width
+    picture = render(scene, section)
+    assert picture.size < 4_000_000
+    assert encode_jpeg(picture, 80).startswith(b"\xff\xd8")
 
 
 @given(st.integers(64, 256), st.integers(1, 200), st.integers(1, 60))

@@ -24,6 +24,7 @@ from edge.daemon.drawing import Drawing
 from edge.daemon.output import Keeper, Output
 from edge.daemon.process import notify, signals_handled, status_text
 from edge.daemon.reloading import Answer, Reloading
+from edge.daemon.skips import Skips
 from edge.daemon.uploads import SpareTime
 from edge.daemon.watch import check_alive, check_memory
 from edge.depth import DepthModel, load_model, network_size
@@ -89,6 +90,7 @@ class Daemon:
         self._throttled = False
         self._camera_lost = False
         self._stop = threading.Event()
+        self._skips = Skips()
 
         self._model: DepthModel | None = None
         self.statistics, self._times = health.Statistics(), health.StageTimes()
@@ -212,22 +214,29 @@ class Daemon:
                 notify("READY=1")
                 logger.info("ready: readings go to %s/#", self.topics.root)
             notify("WATCHDOG=1")
-            if now >= self._status_due:
-                notify(f"STATUS={status_text(self._health(), self.board.state())}")
-                self._status_due = now + _STATUS_SECONDS
-            if self.publisher and self.publisher.connected and self._announcer.work(now):
-                self.publisher.resend()
-                self._output.begin_anew()
-            self.overlay.save(now)
             if self._hung_up or (self._reloading and self._reloading.is_due(now)):
                 self._hung_up = False
                 if not self._depth.between_frames(self._reload_by_signal):
                     self._hung_up = True  # too much waits already: the next time
-            if now >= self._health_due:
-                self._publish_health()
-                self._health_due = now + self._config.publish.health_interval
+            self._tell_what_is_due(now)
             if now >= ends_at:
                 self._stop.set()
+
+    def _tell_what_is_due(self, now: float) -> None:
+        if now >= self._status_due:
+            self._status_due = now + _STATUS_SECONDS
+            with self._skips.attempt("status for systemd"):
+                notify(f"STATUS={status_text(self._health(), self.board.state())}")
+        with self._skips.attempt("announcement"):
+            if self.publisher and self.publisher.connected and self._announcer.work(now):
+                self.publisher.resend()
+                self._output.begin_anew()
+        with self._skips.attempt("file of what was set"):
+            self.overlay.save(now)
+        if now >= self._health_due:
+            self._health_due = now + self._config.publish.health_interval
+            with self._skips.attempt("health"):
+                self._publish_health()
 
     def _missed(self, *, connection_is_new: bool) -> None:
         """Have subscribers told anew what they may have missed; in the network thread."""
@@ -237,8 +246,9 @@ class Daemon:
 
     def _heard(self, topic: str, payload: bytes) -> None:
         """Take a message from the broker; in the network thread."""
-        if not self._announcer.hear(topic, payload):
-            self._desk.hear(topic, payload)
+        with self._skips.attempt("message from the broker"):
+            if not self._announcer.hear(topic, payload):
+                self._desk.hear(topic, payload)
 
     # --- what commands do, in the depth thread ------------------------------------------------------------------------
 
@@ -371,7 +381,8 @@ class Daemon:
         return self.publisher is not None and self.publisher.connected
 
     def _keep(self, reading: Reading) -> None:
-        self._keeper.keep(reading, self.scene, self._triggers)
+        with self._skips.attempt("saved state"):
+            self._keeper.keep(reading, self.scene, self._triggers)
 
     def _health(self) -> dict[str, Any]:
         """Return how the daemon fares now, as the topic `health` has it."""
@@ -398,14 +409,15 @@ class Daemon:
         self._throttled = throttled
 
     def _camera_changed(self, status: CameraStatus, reason: str) -> None:
-        self._publish(messages.camera_message(self.topics, status))
-        if status == "reconnecting":
-            self._output.tell("camera_lost", datetime.now(UTC), {"reason": reason})
-            self._camera_lost = True
-        elif status == "online" and self._camera_lost:
-            self._output.tell("camera_back", datetime.now(UTC), {})
-            self._camera_lost = False
         self._health_due = 0.0  # a change is worth a report at once
+        with self._skips.attempt("camera's status"):
+            self._publish(messages.camera_message(self.topics, status))
+            if status == "reconnecting":
+                self._output.tell("camera_lost", datetime.now(UTC), {"reason": reason})
+                self._camera_lost = True
+            elif status == "online" and self._camera_lost:
+                self._output.tell("camera_back", datetime.now(UTC), {})
+                self._camera_lost = False
 
 
 def _tell_refusal(answer: Answer) -> None:

@@ -6,6 +6,7 @@ import time
 
 from edge import heatmap
 from edge.config import HeatmapSection
+from edge.daemon.skips import Skips
 from edge.health import StageTimes
 from edge.records import Reading, Scene
 
@@ -15,11 +16,12 @@ class Drawing:
 
     def __init__(self, section: HeatmapSection, times: StageTimes) -> None:
         self._times = times
+        self._skips = Skips()
         self._section = section
         self._reading: Reading | None = None
         # Guards the two that follow, and is held while drawing: who asks meanwhile gets the same picture.
         self._lock = threading.Lock()
-        self._drawn: tuple[Scene, HeatmapSection, int, bytes] | None = None
+        self._drawn: tuple[Scene, HeatmapSection, int, bytes | None] | None = None  # None: it can't be drawn
         self._drawn_at = -math.inf
 
     def configure(self, section: HeatmapSection) -> None:
@@ -49,7 +51,10 @@ class Drawing:
             return self._picture()
 
     def _picture(self) -> tuple[int, bytes] | None:
-        return self._drawn[2:] if self._drawn and self._section.enabled else None
+        if self._drawn is None or not self._section.enabled:
+            return None
+        _, _, sequence, jpeg = self._drawn
+        return None if jpeg is None else (sequence, jpeg)
 
     def _is_due(self) -> bool:
         return time.monotonic() >= self._drawn_at + self._section.interval
@@ -61,8 +66,10 @@ class Drawing:
         self._drawn_at = time.monotonic()
         if self._drawn and self._drawn[1] == section and _look_alike(self._drawn[0], reading.scene, section):
             return
-        with self._times.timed("heatmap"):
-            jpeg = heatmap.encode_jpeg(heatmap.render(reading.scene, section), section.quality)
+        jpeg = None
+        with self._skips.attempt("heatmap"), self._times.timed("heatmap"):
+            picture = heatmap.render(reading.scene, heatmap.fitted(section, reading.frame))
+            jpeg = heatmap.encode_jpeg(picture, section.quality)
         self._drawn = reading.scene, section, reading.frame.sequence, jpeg
 
 

@@ -13,6 +13,7 @@ from edge import heatmap, messages
 from edge.board import Board, View
 from edge.config import Config
 from edge.daemon.drawing import Drawing
+from edge.daemon.skips import Skips
 from edge.errors import EdgeError
 from edge.health import StageTimes
 from edge.records import EventType, Message, Polygon, Reading
@@ -50,6 +51,7 @@ class Output:
         self._drawing = drawing
         self._connected = connected
         self._times = times
+        self._skips = Skips()
         self._publish = publish
         self._events = messages.Events(on)
         self._heatmap_due = 0.0
@@ -84,10 +86,21 @@ class Output:
         self._anew = True
 
     def show(self, reading: Reading) -> None:
-        """Publish what is due of a reading."""
+        """Publish what is due of a reading, and can be made of it."""
         self._last = reading if reading.frame.captured_at >= self._forgotten_at else None
         self._drawing.offer(self._last)
         now = time.monotonic()
+        with self._skips.attempt("messages"):
+            self._send(reading, now)
+        with self._skips.attempt("what has happened"):
+            self._tell_events(reading, now)
+        if self._last is None:
+            return
+        with self._skips.attempt("heatmap's message"):
+            self._show_heatmap(now)
+        self.show_views()
+
+    def _send(self, reading: Reading, now: float) -> None:
         if self._anew:
             self._anew = False
             self._readings.begin_anew()
@@ -97,26 +110,29 @@ class Output:
         with self._times.timed("publish"):
             for message in due:
                 self._publish(message)
+
+    def _tell_events(self, reading: Reading, now: float) -> None:
+        """Publish what has happened, and a snapshot of somebody who has come near."""
         events = self._events.of(reading)
         for event_type, details in events:
             self.tell(event_type, reading.frame.wall_time, details)
-        if self._last is None:
-            return
-        if now >= self._snapshot_due and any(event_type == "near" for event_type, _ in events):
-            self._publish_snapshot(reading)
-        self._show_heatmap(now)
-        self.show_views()
+        near = any(event_type == "near" for event_type, _ in events)
+        if near and self._last is not None and now >= self._snapshot_due:
+            with self._skips.attempt("snapshot"):
+                self._publish_snapshot(reading)
 
     def show_views(self) -> None:
         """Make those pictures of the newest reading that somebody watches on the page."""
         if self._last is None or not self._config.heatmap.enabled:
             return
         for view in self._board.wanted():
-            self._board.show(view, self._view(view, self._last))
+            with self._skips.attempt(f"view {view}"):
+                self._board.show(view, self._view(view, self._last))
 
     def tell(self, event_type: EventType, moment: datetime, details: dict[str, Any]) -> None:
         """Publish an event."""
-        self._publish(messages.event_message(self._topics, event_type, moment, details))
+        with self._skips.attempt("event"):
+            self._publish(messages.event_message(self._topics, event_type, moment, details))
 
     def take_snapshot(self) -> dict[str, Any]:
         """Publish a snapshot of the newest reading now, and return which one that was.
@@ -134,13 +150,14 @@ class Output:
     def _publish_snapshot(self, reading: Reading) -> None:
         self._snapshot_due = time.monotonic() + _SNAPSHOT_SECONDS
         zones = {zone.name: zone.polygon for zone in self._config.zones}
-        section, with_picture = self._config.heatmap, self._config.publish.picture
+        section, with_picture = heatmap.fitted(self._config.heatmap, reading.frame), self._config.publish.picture
         picture = heatmap.render_snapshot(reading.scene, section, zones, with_picture=with_picture)
         self._publish(messages.snapshot_message(self._topics, heatmap.encode_jpeg(picture, section.quality)))
 
     def _view(self, view: View, reading: Reading) -> bytes:
         """Return a picture for the page as JPEG, which writes the legend itself."""
-        section = self._config.heatmap.model_copy(update={"legend": False, "overlay": view == "blend"})
+        section = heatmap.fitted(self._config.heatmap, reading.frame)
+        section = section.model_copy(update={"legend": False, "overlay": view == "blend"})
         if view == "picture":
             picture = heatmap.render_picture(reading.frame, section)
         else:
