@@ -25,6 +25,7 @@ def parse_object(text: bytes | str) -> dict[str, Any]:
     _check_levels(text)
     try:
         document = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
+        json.dumps(document, ensure_ascii=False).encode()  # half a character, such as \ud800, can't be written again
     except ValueError as error:
         raise ValueError(f"must be JSON: {error}") from error
     if not isinstance(document, dict):

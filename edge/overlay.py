@@ -7,7 +7,8 @@ another one there than when it was set.
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,24 @@ class Overlay:
     def can_undo(self) -> bool:
         """Whether there is a backup."""
         return self._store.backup() is not None
+
+    @contextmanager
+    def kept_on_failure(self, apply: Callable[[], None]) -> Iterator[None]:
+        """Where the body fails, of whatever, take back what it set, also from what is written, and `apply` what stood.
+
+        Raises:
+            Exception: what the body failed of.
+        """
+        before = self.file, self.config, self._set
+        try:
+            yield
+        except Exception:
+            if self.config is not before[1]:
+                self.file, self.config, self._set = before
+                with self._writing:
+                    self._store.save(self._kept(), time.monotonic(), at_once=True)
+                apply()
+            raise
 
     def reload(self, file: Config) -> None:
         """Take another version of the file; what was set stays where the file says what it said then."""

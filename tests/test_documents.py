@@ -34,6 +34,7 @@ def test_levels_are_limited_and_brackets_are_not():
         (b'{"a": -Infinity}', "-Infinity is no number"),
         (b'{"a": ' + b"9" * 5000 + b"}", "must be JSON"),
         (b'{"a": "\xff"}', "must be UTF-8"),
+        (b'{"a": "\\ud800"}', "surrogates not allowed"),
         ('{"a": 1}'.encode("utf-16"), "must be UTF-8"),
         ('{"a": 1}'.encode("utf-16-le"), "must be JSON"),
     ],

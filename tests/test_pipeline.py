@@ -504,6 +504,18 @@ def test_nobody_waits_for_a_thread_that_ends(loads):
     assert ["waited", "came later"] == dropped
 
 
+def test_what_fails_between_frames_ends_nothing(caplog):
+    """It is told with its traceback; what waits behind it is done, and readings go on."""
+    mailbox, done = Mailbox(), threading.Event()
+    loop = depth_loop(Model, mailbox)
+    loop.between_frames(lambda: 1 // 0)
+    loop.between_frames(done.set)
+    assert done.wait(WAIT)
+    mailbox.close()
+    loop.finish(WAIT)
+    assert [ZeroDivisionError] == [record.exc_info[0] for record in caplog.records if record.exc_info]
+
+
 # --- what the network is spared ---------------------------------------------------------------------------------------
 
 

@@ -297,8 +297,9 @@ class Daemon:
         return answer
 
     def _go_by(self, file: Config, gone: list[str]) -> dict[str, Any]:
-        self.overlay.reload(file)
-        self.apply()
+        with self.overlay.kept_on_failure(self.apply):
+            self.overlay.reload(file)
+            self.apply()
         for warning in self._config.warnings:
             logger.warning("configuration: %s", warning)
         went = f"; taken away: {', '.join(gone)}" if gone else ""

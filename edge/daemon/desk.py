@@ -12,7 +12,7 @@ from edge import control, messages
 from edge.config import dump, options, value_at
 from edge.control import Refused, Request, Setting
 from edge.daemon.setup import Setup
-from edge.errors import Busy, ConfigError, EdgeError
+from edge.errors import Busy, EdgeError, Stale
 from edge.limits import RateLimit
 from edge.overlay import CALIBRATION, Overlay
 from edge.records import Message
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _BURST, _PER_SECOND = 20, 5.0  # a slider that is dragged, not a program gone wild
 _ANSWER_SECONDS = 10.0
+
+Obey = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class Works(Protocol):
@@ -67,7 +69,7 @@ class Desk:
         self._soon = soon
         self._limit = RateLimit(_BURST, _PER_SECOND)
         self.refused = 0
-        self._commands: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+        self._commands: Mapping[str, Obey] = {
             "snapshot": self._snapshot,
             "relearn": self._relearn,
             "calibrate": self._calibrate,
@@ -75,7 +77,7 @@ class Desk:
             "get_config": self._get_config,
         }
         setup = Setup(works)
-        self._of_page: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+        self._of_page: Mapping[str, Obey] = {
             "setup": setup.current,
             "propose": setup.propose,
             "apply": setup.apply,
@@ -110,8 +112,10 @@ class Desk:
             if not answer.set_running_or_notify_cancel():
                 return
             try:
-                answer.set_result(self._of_page[command](arguments))
-            except Exception as error:  # noqa: BLE001 - raised where it was asked; readings go on
+                answer.set_result(self._carried_out(self._of_page[command], arguments))
+            except Exception as error:  # raised where it was asked; readings go on
+                if not isinstance(error, EdgeError | Stale):
+                    logger.exception("failed for the page: %s", command)
                 answer.set_exception(error)
 
         if not self._soon(obey, answer.cancel):
@@ -143,34 +147,48 @@ class Desk:
         if command:
             self._publish(messages.response_message(self._topics, command, transaction, {"error": reason}))
 
+    def _carried_out(self, obey: Obey, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Obey all of it or nothing, and return the answer."""
+        with self._works.overlay.kept_on_failure(self._works.apply):
+            return obey(arguments)
+
     def _obey(self, command: Setting | Request) -> None:
         if isinstance(command, Setting):
-            self._set(command)
-            return
-        if command.command == "reload":
+            self._answer(command, partial(self._carried_out, self._set, {command.key: command.value}))
+        elif command.command == "reload":
             self._works.reload().add_done_callback(lambda done: self._answer(command, done.result))
         else:
-            self._answer(command, partial(self._commands[command.command], command.arguments))
+            self._answer(command, partial(self._carried_out, self._commands[command.command], command.arguments))
 
-    def _answer(self, command: Request, obey: Callable[[], Mapping[str, Any]]) -> None:
+    def _answer(self, command: Setting | Request, obey: Callable[[], Mapping[str, Any]]) -> None:
+        """Obey a command of the broker and answer a request; whatever it fails of is its answer, and readings go on."""
         try:
             answer = obey()
+            if isinstance(command, Setting):
+                return
+            response = messages.response_message(self._topics, command.command, command.transaction, answer)
         except EdgeError as error:
-            self._refuse(str(error), command.command, command.transaction)
-            return
-        logger.info("command obeyed: %s", command.command)
-        self._publish(messages.response_message(self._topics, command.command, command.transaction, answer))
+            self._refuse_obeying(command, str(error))
+        except Exception as error:
+            logger.exception("command failed")
+            self._refuse_obeying(command, f"it failed ({type(error).__name__}); the log says why")
+        else:
+            logger.info("command obeyed: %s", command.command)
+            self._publish(response)
 
-    def _set(self, setting: Setting) -> None:
-        """Set a value; where it does not fit say what stands, so that who set it sees that it does not."""
-        try:
-            self._works.overlay.set(setting.key, setting.value)
-        except ConfigError as error:
-            self._refuse(f"{setting.option}: {error}")
-            self.tell_settings()
-            return
-        logger.info("set: %s = %s", setting.key, setting.value)
+    def _refuse_obeying(self, command: Setting | Request, reason: str) -> None:
+        if isinstance(command, Request):
+            self._refuse(reason, command.command, command.transaction)
+        else:
+            self._refuse(f"{command.option}: {reason}")
+            self.tell_settings()  # who set it sees that it does not stand
+
+    def _set(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._works.overlay.set_all(values)
         self._works.apply()
+        for key, value in values.items():
+            logger.info("set: %s = %s", key, value)
+        return {}
 
     def _snapshot(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         return self._works.take_snapshot()
@@ -192,15 +210,9 @@ class Desk:
             raise EdgeError('give "points": [{"x": …, "y": …, "metres": …}, …], or null to go back to the file\'s')
         file = value_at(overlay.file, CALIBRATION)
         bare = {"points": [], "floor": None, "max_metres": file["max_metres"]}
-        wanted = file if arguments.get("points", ...) is None else bare | dict(arguments)
-        before = value_at(overlay.config, CALIBRATION)
-        overlay.set(CALIBRATION, wanted)
+        overlay.set(CALIBRATION, file if arguments.get("points", ...) is None else bare | dict(arguments))
         section = overlay.config.calibration
-        try:
-            fit = scene.fit(section)
-        except ConfigError:
-            overlay.set(CALIBRATION, before)
-            raise
+        fit = scene.fit(section)
         scene.calibrate(section)
         self._works.apply()
         reference = scene.reference

@@ -394,7 +394,10 @@ class Publisher:
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
         if not message.retain:
-            self._heard(message.topic, bytes(message.payload))
+            try:
+                self._heard(message.topic, bytes(message.payload))
+            except Exception:  # the connection goes on
+                logger.exception("%s: a message was not understood", ascii(message.topic[:200]))
         elif message.topic not in self._ignored:
             self._ignored = {*list(self._ignored)[-_MOST_EVENTS:], message.topic}
             logger.warning(

@@ -303,7 +303,10 @@ class DepthLoop(Worker):
                 action, _ = self._to_do.get_nowait()
             except queue.Empty:
                 return
-            action()
+            try:
+                action()
+            except Exception:  # whoever asked for it: readings go on
+                logger.exception("what was to be done between two frames has failed")
             self.gate.forget()  # whatever it was, its effect is to be seen
 
     def work(self) -> None:
