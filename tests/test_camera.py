@@ -1,6 +1,7 @@
 """Every kind of camera against one contract, and what each has of its own."""
 
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -44,6 +45,7 @@ from tests.camera_rigs import (
     quarters,
     write_video,
 )
+from tests.file_server import served
 
 ROOT = Path(__file__).parents[1]
 
@@ -841,3 +843,18 @@ def test_a_folder_is_shown_at_its_rate(tmp_path: Path, monkeypatch: pytest.Monke
         times = [camera.read().captured_at for _ in range(4)]
         camera.close()
     assert times[-1] - times[0] > 0.08
+
+
+def test_ffmpeg_does_not_quote_addresses(tmp_path):
+    """Run by hand too it says nothing by itself: of a playlist that can't be played it quotes a part's address."""
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nhttp://127.0.0.1:1/hush.ts\n"
+    path = tmp_path / "c.yaml"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV")}
+    with served(playlist) as server:
+        source = server.url.replace("w.pt", "hush.m3u8")
+        path.write_text(f"camera: {{source: '{source}', timeout: 1.0}}\n", encoding="utf-8")
+        command = [sys.executable, "-m", "edge.doctor", "camera", str(path)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ["/hush.m3u8"] == [path for path, _ in server.requests][:1]
+    assert "can't be opened" in done.stderr
+    assert "hush" not in done.stdout + done.stderr

@@ -206,11 +206,38 @@ def test_a_server_that_hangs_is_left(target):
 
 
 def test_nobody_there_is_told(target):
-    """A closed port is an error with the address."""
+    """A closed port is an error with host and port."""
     with served(DATA) as server:
         url = server.url
-    with pytest.raises(WeightsError, match=f"{re.escape(url)}: .*refused"):
+    with pytest.raises(WeightsError, match=f"{re.escape(url.removesuffix('/w.pt'))}: .*refused"):
         download(url, target, ignore, ONCE)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:{port}/hush/w.pt?signature=hush#hush",
+        "http://127.0.0.1:{port}/a b?token=hush",
+        "http://127.0.0.1:{port}/hüsh/hush",
+        "http://127.0.0.1:hush/w.pt",
+        "http://[::1/hush",
+        "http://:hush@127.0.0.1:{port}/w.pt",
+        "http://127.0.0.1:{port}/w.pt\nhush",
+        "http:/me:hush@127.0.0.1:{port}/w.pt",
+    ],
+)
+@pytest.mark.parametrize("proxy", ["", "http:/me:hush@127.0.0.1:1/", "http://me:hush@127.0.0.1:1/"])
+def test_a_mirrors_secrets_are_not_told(target, monkeypatch, address, proxy):
+    """Of the address and of the proxy's: signatures, tokens, passwords; not in the note of the part either."""
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    if proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+    with served(DATA, cut=100_000) as server, pytest.raises(WeightsError) as caught:
+        download(address.format(port=server.url.split(":")[2].split("/")[0]), target, ignore, ONCE)
+    kept = [path.read_bytes() for path in target.parents[1].rglob("*.json")]
+    assert "hush" not in str(caught.value)
+    assert not [note for note in kept if b"hush" in note]
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://h/x", "w.pt", "http://", "http://me:hush@h/x"])

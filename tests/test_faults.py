@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,8 +20,10 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from paho.mqtt import publish
 
 from edge import pipeline
+from edge.cli import main
 from edge.commands.demo import Clip
 from edge.config import Config, SceneSection
 from edge.config import load as load_configuration
@@ -27,6 +31,7 @@ from edge.control import Refused
 from edge.control import parse as parse_command
 from edge.daemon import Daemon
 from edge.depth import DepthModel
+from edge.doctor import apart
 from edge.errors import ConfigError, PictureError, ThreadStuck, WeightsError
 from edge.pictures import read_picture
 from edge.records import DepthMap
@@ -58,11 +63,11 @@ def settings(port: int, source: str | Path, **sections) -> dict:
 
 
 @contextmanager
-def running(folder: Path, values: dict) -> Iterator[subprocess.Popen]:
+def running(folder: Path, values: dict, **more: str) -> Iterator[subprocess.Popen]:
     """Run the command in a process of its own; its log is `log` in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "c.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    environment = os.environ | {"STATE_DIRECTORY": str(folder / "state")}
+    environment = os.environ | {"STATE_DIRECTORY": str(folder / "state"), **more}
     command = [sys.executable, "-m", "edge", "run", "--config", str(folder / "c.yaml")]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stderr=log, cwd=ROOT)
@@ -387,39 +392,73 @@ def test_nobody_is_called_but_the_broker(mosquitto, photos, tmp_path):
     assert len(own) <= 1
 
 
-def test_secrets_are_told_to_nobody(tmp_path, photos):
-    """User, password and token of stream and broker: not in the log, at its most talkative, nor on any topic."""
-    secrets = {"hush-user", "hush-password", "hush-token", "hush-broker"}
+def test_secrets_are_told_to_nobody(tmp_path, photos, capsys):
+    """User, password and token of stream and broker, and whatever else stands in the stream's address.
+
+    Not in the log, at its most talkative, on any topic, in any answer, on the page, to systemd, as the name of a thread
+    or an argument, nor by `check` and `doctor`.
+    """
+    secrets = {"hush-user", "hush-password", "hush-path", "hush-token", "hush-broker"}
     server = MjpegServer()
-    server.url = server.url.replace("user:secret@", "hush-user:hush-password@").replace("=secret", "=hush-token")
-    acl = "user camera\ntopic readwrite #\nuser listener\ntopic read #\n"
+    host = server.url.partition("@")[2].partition("/")[0]
+    source = f"http://hush-user:hush-password@{host}/user=a_password=hush-path_1/?key=hush-token#hush-token"
+    acl = "user camera\ntopic readwrite #\nuser listener\ntopic read #\ntopic readwrite edge-depth/hall/request/#\n"
     passwords = {"camera": "hush-broker", "listener": "listener"}
-    with Mosquitto(tmp_path / "broker", passwords=passwords, acl=acl, extra="allow_anonymous true") as broker:
+    with (
+        Mosquitto(tmp_path / "broker", passwords=passwords, acl=acl, extra="allow_anonymous true") as broker,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+    ):
+        systemd.bind(str(tmp_path / "notify"))
+        notified: list[str] = []
+        threading.Thread(target=overhear, args=(systemd, notified), daemon=True).start()
         login = {"host": HOST, "port": broker.port, "username": "camera", "password": "hush-broker"}
-        values = settings(broker.port, server.url, mqtt=login, log={"level": "debug"})
-        with running(tmp_path, values):
-            heard = listen(broker, lambda topics: STATE in topics)
+        page = f"{HOST}:{free_port()}"
+        values = settings(broker.port, source, mqtt=login, log={"level": "debug"}, web={"listen": page})
+        with running(tmp_path, values, NOTIFY_SOCKET=str(tmp_path / "notify")) as process:
+            told = listen(broker, lambda topics: STATE in topics)
+            told += listen(broker, lambda topics: "edge-depth/hall/response/get_config" in topics, ask="get_config")
+            told += listen(broker, lambda topics: "edge-depth/hall/response/reload" in topics, ask="reload")
+            for path in ("", "api/info", "api/health", "api/state", "metrics"):
+                with urllib.request.urlopen(f"http://{page}/{path}") as answer:
+                    told.append(answer.read().decode())
+            of_process = [Path(f"/proc/{process.pid}/cmdline"), *Path(f"/proc/{process.pid}/task").glob("*/comm")]
+            told += [path.read_text() for path in of_process]
             server.lose()
-            heard += listen(broker, lambda topics: "edge-depth/hall/event" in topics, retained=False)
+            told += listen(broker, lambda topics: "edge-depth/hall/event" in topics, retained=False)
+        assert 0 == main(["check", "--print", str(tmp_path / "c.yaml")])
+        told += [apart.try_apart("camera", tmp_path / "c.yaml").words, *capsys.readouterr()]
         with running(tmp_path, changed_password(values)):
             eventually(lambda: "refuses" in (tmp_path / "log").read_text(), "the refusal", PATIENCE_SECONDS)
     server.close()
-    told = (tmp_path / "log").read_text(encoding="utf-8") + "".join(heard)
-    assert "reconnecting" in told
-    assert set() == {secret for secret in secrets if secret in told}
+    told += [text for text in notified if text.startswith("STATUS=")]
+    assert "STATUS=" in told[-1]
+    told.append((tmp_path / "log").read_text(encoding="utf-8"))
+    assert "reconnecting" in told[-1]
+    assert 8 < sum(f"http://{host}" in text for text in told)  # it is named where the secrets are looked for
+    assert [] == [(secret, text) for secret in secrets for text in told if secret in text]
+
+
+def overhear(systemd: socket.socket, heard: list[str]) -> None:
+    while True:
+        heard.append(systemd.recv(10000).decode())
 
 
 def changed_password(values: dict) -> dict:
     return values | {"mqtt": values["mqtt"] | {"password": "hush-broker-2"}}
 
 
-def listen(broker: Mosquitto, enough: Callable[[set[str]], bool], *, retained: bool = True) -> list[str]:
-    """Return topics and payloads that a listener gets until it is enough."""
+def listen(
+    broker: Mosquitto, enough: Callable[[set[str]], bool], *, retained: bool = True, ask: str | None = None
+) -> list[str]:
+    """Return topics and payloads that a listener gets, who may ask for something, until it is enough."""
     command = ["mosquitto_sub", "-p", str(broker.port), "-u", "listener", "-P", "listener", "-v", "-t", "edge-depth/#"]
     with subprocess.Popen(command if retained else [*command, "-R"], stdout=subprocess.PIPE) as process:
         assert process.stdout
         lines: list[str] = []
         for line in process.stdout:
+            if ask and not lines:
+                topic, auth = f"edge-depth/hall/request/{ask}", {"username": "listener", "password": "listener"}
+                publish.single(topic, "{}", hostname=HOST, port=broker.port, auth=auth)
             lines.append(line.decode("utf-8", "replace"))
             if enough({each.split(" ")[0] for each in lines}):
                 break

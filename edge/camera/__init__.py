@@ -1,5 +1,6 @@
 """Where frames come from: the Pi's camera, V4L2, network streams, video files and folders of pictures."""
 
+import os
 import re
 from typing import Protocol
 
@@ -82,6 +83,8 @@ def _source(section: CameraSection) -> Source:
     if _V4L2.fullmatch(text):
         return LiveSource(section, V4l2(section).connect)
     if STREAM.match(text):
+        # FFmpeg's own lines quote addresses, as of a playlist's parts; it reads this when the first stream is opened
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         return LiveSource(section, Stream(section).connect)
     kind = kind_of(text)
     if kind in ("file", "folder") or (kind is None and _MAY_COME.fullmatch(text)):

@@ -50,7 +50,7 @@ class RecordedSource:
     def grab(self) -> tuple[Bytes, float]:
         step = next(self._steps, None)
         if step is None:
-            raise EndOfCamera(f"{self._section.source}: has come to its end (camera.loop is false)")
+            raise EndOfCamera(f"{self._section.safe_source}: has come to its end (camera.loop is false)")
         pixels, seconds = step
         self._wait(min(seconds, self._section.timeout))
         return pixels, time.monotonic()
@@ -71,7 +71,7 @@ class RecordedSource:
                         shown = True
                         yield step
             if not shown:
-                raise CameraError(f"{self._section.source}: holds no picture that can be decoded")
+                raise CameraError(f"{self._section.safe_source}: holds no picture that can be decoded")
             if not self._section.loop:
                 return
 
@@ -83,14 +83,14 @@ class RecordedSource:
 
     def _pause(self, seconds: float) -> None:
         if self._interrupted.wait(seconds):
-            raise EndOfCamera(f"{self._section.source}: was asked to stop")
+            raise EndOfCamera(f"{self._section.safe_source}: was asked to stop")
 
 
 class Recording:
     """A video file or a folder of pictures, whichever is there when it is played."""
 
     def __init__(self, section: CameraSection) -> None:
-        self._path = section.source
+        self._path, self._name = section.source, section.safe_source
         self._folder = Folder(section)
         self._video = Video(section)
 
@@ -100,7 +100,7 @@ class Recording:
         if kind is not None:
             return self._folder.play() if kind == "folder" else self._video.play()
         raise CameraError(
-            f"{self._path}: is not there, or not for this user to see; check that its disk is mounted and that the path"
+            f"{self._name}: is not there, or not for this user to see; check that its disk is mounted and that the path"
             " in camera.source is right (/home is hidden from the service)"
         )
 
@@ -120,7 +120,7 @@ class Video:
         capture = cv2.VideoCapture(self._section.source, cv2.CAP_FFMPEG)
         try:
             if not capture.isOpened():
-                raise CameraError(f"{self._section.source}: is not a video file that OpenCV can read")
+                raise CameraError(f"{self._section.safe_source}: is not a video file that OpenCV can read")
             interval = 1 / self._section.fps
             throttle = Throttle(self._section.fps)
             last = -math.inf
@@ -169,7 +169,7 @@ class Folder:
         try:
             return pictures_in(Path(self._section.source))
         except OSError as error:
-            raise CameraError(f"{self._section.source}: can't be listed: {error.strerror or error}") from error
+            raise CameraError(f"{self._section.safe_source}: can't be listed: {error.strerror or error}") from error
 
 
 def kind_of(source: str) -> Literal["file", "folder", "other"] | None:

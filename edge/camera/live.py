@@ -92,7 +92,7 @@ class _Reader(Call):
     ) -> None:
         super().__init__(self._read, name=READER)
         self._connect = connect
-        self._name = section.safe_source
+        self._name, self._source = section.safe_source, section.source
         self._throttle = Throttle(section.fps)
         self._left = threading.Event()
         self._changed = changed
@@ -115,8 +115,13 @@ class _Reader(Call):
             if self._newest:
                 return self._newest
             if self.error:
-                raise CameraError(f"{self._name}: {self.error}") from self.error
+                raise CameraError(f"{self._name}: {self._words(self.error)}") from self.error
         raise CameraStalled(f"{self._name}: no frame for {seconds:g} s; check the camera and the way to it")
+
+    def _words(self, error: Exception) -> str:
+        """Return what is wrong; what OpenCV says of a stream may quote its whole address."""
+        own = isinstance(error, CameraError) or self._name == self._source
+        return str(error) if own else f"OpenCV can't read it ({type(error).__name__})"
 
     def take(self, seconds: float) -> tuple[Bytes, float]:
         """Wait for a frame and take it, so that it is the next one's turn; raise as `wait`."""

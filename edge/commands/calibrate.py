@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     camera = parser.add_mutually_exclusive_group(required=True)
     camera.add_argument("--config", metavar="FILE", help="the configuration: camera, model and scene are taken from it")
-    camera.add_argument("--camera", metavar="SOURCE", help="picamera2, /dev/videoN, rtsp://…, a video file or a folder")
+    camera.add_argument(
+        "--camera",
+        metavar="SOURCE",
+        help="picamera2, /dev/videoN, rtsp://…, a video file or a folder; others on this machine see an argument, so a"
+        " password goes into a FILE",
+    )
     parser.add_argument(
         "--fov", type=float, metavar="DEG", help="the horizontal field of view, in place of the configuration's"
     )

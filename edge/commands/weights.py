@@ -95,6 +95,7 @@ def _original(path: Path) -> str:
 
 
 def _fetch(args: argparse.Namespace) -> int:
+    from edge.config import shown_address
     from edge.weights import OFFICIAL, Limits, directory, download, named_path, path_of
 
     target = named_path(args.name) if args.name else path_of(OFFICIAL)
@@ -105,7 +106,7 @@ def _fetch(args: argparse.Namespace) -> int:
     for number, url in enumerate(urls, 1):
         checkpoint = directory() / f"fetched-{number}.pt"  # a part of one is no part of the other
         try:
-            print(f"fetching {url}", file=sys.stderr)
+            print(f"fetching from {shown_address(url)}", file=sys.stderr)
             with _Progress() as progress:
                 download(url, checkpoint, progress, Limits(timeout_seconds=args.timeout))
             _import_fetched(checkpoint, url, args.name)
@@ -120,10 +121,12 @@ def _fetch(args: argparse.Namespace) -> int:
 
 def _import_fetched(checkpoint: Path, url: str, name: str | None) -> None:
     """Import what was fetched and delete it: what is good is in the new file, what is not is of no use."""
+    from edge.config import shown_address
+
     try:
         _import(checkpoint, name)
     except WeightsError as error:
-        raise WeightsError(f"{url}: what was fetched can't be used. {error}") from error
+        raise WeightsError(f"{shown_address(url)}: what was fetched can't be used. {error}") from error
     finally:
         checkpoint.unlink()
 

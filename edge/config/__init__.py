@@ -31,7 +31,7 @@ from edge.config.sections import (
     ZoneSection,
 )
 from edge.config.source import Source, compose
-from edge.config.values import MASKED, STREAM, mask_credentials, split_address
+from edge.config.values import MASKED, STREAM, shown_address, split_address
 from edge.errors import ConfigError
 from edge.topics import machine_id
 
@@ -62,12 +62,12 @@ __all__ = [
     "changed",
     "dump",
     "load",
-    "mask_credentials",
     "near_option",
     "options",
     "parse",
     "parse_points",
     "service_state",
+    "shown_address",
     "split_address",
     "state_directory",
     "value_at",

@@ -25,7 +25,7 @@ from edge.config.values import (
     is_loopback,
     is_this_machine,
     is_token,
-    mask_credentials,
+    shown_address,
     within,
 )
 from edge.errors import ConfigError
@@ -66,8 +66,8 @@ class CameraSection(Section):
 
     @property
     def safe_source(self) -> str:
-        """The source without the secrets of a stream's address."""
-        return mask_credentials(self.source)
+        """The source, of a stream's address only what can be no secret."""
+        return shown_address(self.source)
 
 
 class ModelSection(Section):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from edge.config.sections import Config, Section
-from edge.config.values import MASKED, mask_credentials
+from edge.config.values import MASKED, shown_address
 from edge.errors import ConfigError
 
 _MAX_NESTING = 20
@@ -200,9 +200,9 @@ def _shown(node: yaml.Node, path: _Path) -> str:
         return f"a list of {len(node.value)}"
     if isinstance(node, yaml.MappingNode):
         return "a section"
-    if "@" in node.value or _is_secret(path):
-        return MASKED
-    text = mask_credentials(node.value)
+    text = _safe(node.value, path)
+    if text == MASKED:
+        return text
     text = text if len(text) <= 60 else text[:57] + "..."
     return ascii(text) if node.tag.endswith(":str") else text or "nothing"
 
@@ -211,7 +211,15 @@ def _plain(value: Any, path: _Path) -> str:
     """Return a value that stands in no file, for a message: short, and without secrets."""
     if not isinstance(value, int | float | str):
         return ""
-    return MASKED if _is_secret(path) else ascii(value)[:60]
+    text = _safe(str(value), path)
+    return (ascii(text) if isinstance(value, str) and text != MASKED else text)[:60]
+
+
+def _safe(text: str, path: _Path) -> str:
+    """Return a text that stands at a place of the file without what may be secret there."""
+    if "@" in text or _is_secret(path):
+        return MASKED
+    return shown_address(text) if re.search(r":.*/|=", text) or path == ("camera", "source") else text
 
 
 def _is_secret(path: _Path) -> bool:
@@ -219,5 +227,10 @@ def _is_secret(path: _Path) -> bool:
 
 
 def _dotted(path: _Path) -> str:
-    keys = (str(part) for part in path)
-    return ".".join(key if key.isprintable() and len(key) <= 60 else ascii(key[:60]) for key in keys)
+    """Return the keys on the way to a place, without what was meant as a value: `password:…` without its space."""
+    return ".".join(MASKED if _is_secret(path[:depth]) else _key(str(part)) for depth, part in enumerate(path))
+
+
+def _key(text: str) -> str:
+    key = re.split("[:/@=?&# ]", text, maxsplit=1)[0]
+    return (key if key.isprintable() and len(key) <= 60 else ascii(key[:60])) + ("…" if key != text else "")

@@ -149,7 +149,22 @@ def is_this_machine(host: str) -> bool:
     return host.lower() == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
-def mask_credentials(text: str) -> str:
-    """Return `text` with `user:password@` and the query of every address in it masked."""
-    text = re.sub(r"(?<=://)\S*@", f"{MASKED}@", text)
-    return re.sub(r"(?<=://)([^\s?]*\?)\S+", rf"\1{MASKED}", text)
+# What may stand in camera.source and is no address: a path, a file here, picamera2:1.
+_LOCAL = re.compile(r"(?!.*:/.*@)(?:/(?!/)|\.\.?/|~/).*|[\w .-]+(?::\d{1,5})?|[\w -]+(?:/[\w .-]*)+", re.DOTALL)
+_HOST = r"(?:[\w.-]+|\[[0-9a-f:.]+(?:%[\w.-]+)?\])(?::\d{1,5})?"
+_PLAIN = re.compile(rf"([a-z][a-z0-9+.-]*://)(?:[^\s@/?#\\]*@)?({_HOST})(?:[/?#][^\s@]*)?", re.IGNORECASE)
+_KNOWN_SCHEME = re.compile(r"\s*(rtsps?|rtmps?|https?|wss?|mqtts?|tcp|udp|ftps?|file):", re.IGNORECASE)
+
+
+def shown_address(source: str) -> str:
+    """Return of an address only what can be no secret, its scheme, host and port; a path as it is.
+
+    Cheap recorders take the password in the path, others in the query. Where an address is not plain, or has an @
+    behind its host, what stands where the host should may be a part of the password: it is its scheme alone then.
+    """
+    if _LOCAL.fullmatch(source):
+        return source
+    if plain := _PLAIN.fullmatch(source):
+        return plain[1] + plain[2]
+    scheme = _KNOWN_SCHEME.match(source)
+    return f"{scheme[1]}://…" if scheme else MASKED

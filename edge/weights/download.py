@@ -6,6 +6,7 @@ file is never put behind it (RFC 9110, section 13.1.5: If-Range). Proxies are ta
 """
 
 import fcntl
+import hashlib
 import http.client
 import json
 import os
@@ -20,6 +21,7 @@ from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
 from edge import __version__
+from edge.config import shown_address
 from edge.documents import parse_object
 from edge.errors import WeightsError
 
@@ -85,12 +87,12 @@ def _attempts(url: str, file: IO[bytes], report: Report, limits: Limits) -> None
         except _BrokeOff as error:
             if attempt == limits.attempts:
                 raise WeightsError(
-                    f"{url}: {error} ({attempt} attempts); {file.tell()} bytes are here. Run the same command again: "
-                    "it goes on from there where the server allows it"
+                    f"{shown_address(url)}: {error} ({attempt} attempts); {file.tell()} bytes are here. "
+                    "Run the same command again: it goes on from there where the server allows it"
                 ) from error
         time.sleep(pause)
         pause *= 2
-    raise WeightsError(f"{url}: not tried: {limits.attempts} attempts are allowed")
+    raise WeightsError(f"{shown_address(url)}: not tried: {limits.attempts} attempts are allowed")
 
 
 def _attempt(url: str, file: IO[bytes], report: Report, limits: Limits) -> None:
@@ -111,13 +113,28 @@ def _attempt(url: str, file: IO[bytes], report: Report, limits: Limits) -> None:
             file.truncate(0)
             raise _BrokeOff("it can't be resumed, from the beginning then") from error
         if error.code in _REFUSED or 300 <= error.code < 400:
-            raise WeightsError(f"{url}: the server answers {error.code} {error.reason}") from error
-        raise _BrokeOff(f"the server answers {error.code} {error.reason}") from error
-    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError) as error:
+            raise WeightsError(f"{shown_address(url)}: {_answer(error.code)}") from error
+        raise _BrokeOff(_answer(error.code)) from error
+    except (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
-            raise WeightsError(f"{url}: the server's certificate is not valid: {reason.verify_message}") from error
+            raise WeightsError(
+                f"{shown_address(url)}: the server's certificate is not valid: {reason.verify_message}"
+            ) from error
         raise _BrokeOff(str(reason) or type(reason).__name__) from error
+    except (http.client.InvalidURL, ValueError) as error:  # their words quote it, or the proxy's with its password
+        raise WeightsError(
+            f"{shown_address(url)}: can't be asked for ({type(error).__name__}); check the address, and the proxy's in"
+            " https_proxy, where there is one"
+        ) from error
+    except http.client.HTTPException as error:  # whose words are the server's
+        raise _BrokeOff(type(error).__name__) from error
+
+
+def _answer(code: int) -> str:
+    """Return what a server answers in our words: its own may quote the address."""
+    words = f"the server answers {code} {http.client.responses.get(code, '')}".rstrip()
+    return f"{words}, a redirect that leads nowhere" if 300 <= code < 400 else words
 
 
 def _open(url: str, have: int, part: _Part, limits: Limits) -> Any:
@@ -133,7 +150,8 @@ def _take_stock(response: Any, file: IO[bytes], part: _Part, limits: Limits, url
     kind = response.headers.get_content_type()
     if kind.startswith("text/") or response.headers.get("Content-Encoding", "identity") != "identity":
         raise WeightsError(
-            f"{url}: answers with {kind}, no weights: an error or log-in page; see it in a browser, or try --url"
+            f"{shown_address(url)}: answers with {kind}, no weights: an error or log-in page; see it in a"
+            " browser, or try --url"
         )
     have = file.seek(0, os.SEEK_END)
     new = _Part(url=url, validator=_validator(response), total=_length(response))
@@ -149,7 +167,7 @@ def _take_stock(response: Any, file: IO[bytes], part: _Part, limits: Limits, url
         file.truncate(0)
         part, have = new, 0
     if (part.total or 0) > limits.max_bytes:
-        raise WeightsError(f"{url}: has {part.total} bytes; {limits.max_bytes} are allowed")
+        raise WeightsError(f"{shown_address(url)}: has {part.total} bytes; {limits.max_bytes} are allowed")
     _write_note(file, part)
     return part, have
 
@@ -161,7 +179,7 @@ def _receive(response: Any, file: IO[bytes], total: int | None, report: Report, 
         have += len(chunk)
         if have > limits.max_bytes:
             file.truncate(0)
-            raise WeightsError(f"{url}: does not end; {limits.max_bytes} bytes are allowed")
+            raise WeightsError(f"{shown_address(url)}: does not end; {limits.max_bytes} bytes are allowed")
         file.write(chunk)
         report(have, total)
     file.flush()
@@ -193,15 +211,22 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
         before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if after not in ("http", "https") or (before, after) == ("https", "http"):
-            raise WeightsError(f"{req.full_url}: redirects from {before} to {after}, which is not followed")
+            raise WeightsError(
+                f"{shown_address(req.full_url)}: redirects from {before} to {after}, which is not followed"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or not url.isprintable():
-        shown = url if not parts.username else f"{parts.scheme}://…@{parts.hostname}{parts.path}"
-        raise WeightsError(f"--url: must be an http or https address without a user's name in it, not {shown}")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc and url.isprintable()
+    except ValueError:
+        good = False
+    if not good:
+        raise WeightsError(
+            f"--url: must be an http or https address without a user's name in it, not {shown_address(url)}"
+        )
 
 
 def _lock(file: IO[bytes], target: Path) -> None:
@@ -223,12 +248,18 @@ def _read_note(file: IO[bytes], url: str) -> _Part:
     """Return what is known of the part; of another address's part, or of one without a readable note, nothing."""
     try:
         values = parse_object(_note_path(file).read_bytes())
-        part = _Part(url=values["url"], validator=values["validator"], total=values["total"])
+        part = _Part(url=url, validator=values["validator"], total=values["total"])
+        known = values["url"] == _digest(url)
     except (OSError, ValueError, KeyError, TypeError):
         return _Part(url=url)
-    return part if part.url == url else _Part(url=url)
+    return part if known else _Part(url=url)
 
 
 def _write_note(file: IO[bytes], part: _Part) -> None:
-    values = {"url": part.url, "validator": part.validator, "total": part.total}
+    values = {"url": _digest(part.url), "validator": part.validator, "total": part.total}
     _note_path(file).write_text(json.dumps(values), encoding="utf-8")
+
+
+def _digest(url: str) -> str:
+    """Return what tells an address from others, and does not tell the address."""
+    return hashlib.sha256(url.encode()).hexdigest()
