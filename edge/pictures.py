@@ -2,7 +2,6 @@
 
 import os
 import re
-import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import PictureError
+from edge.files import open_regular
 from edge.records import Bytes
 
 # What a picture's name ends in, in small letters.
@@ -146,14 +146,11 @@ def _named(source: str | Path | bytes) -> tuple[str, bytes]:
 def _read(path: Path) -> bytes:
     """Return the bytes of the file that is opened here; what takes its name meanwhile is another one."""
     try:
-        # a pipe or a terminal under a picture's name is not waited for
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise PictureError(f"{path}: is not there, or is not a file")
-            if status.st_size > _MAX_BYTES:
-                raise PictureError(f"{path}: has {status.st_size} bytes; a picture may have {_MAX_BYTES}")
-            return file.read(_MAX_BYTES)
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > _MAX_BYTES:
+                raise PictureError(f"{path}: has {size} bytes; a picture may have {_MAX_BYTES}")
+            return file.read(size)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise PictureError(f"{path}: is not there, or is not a file") from error
     except PermissionError as error:

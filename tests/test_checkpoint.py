@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import struct
 import subprocess
 import sys
 import zipfile
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from edge.errors import WeightsError
 from edge.weights import apart, read_foreign
 from edge.weights.checkpoint import read_checkpoint
+from tests.spoiling import spoilt
 
 MARKER = "/tmp/edge-depth-was-here"
 OLD = {"_use_new_zipfile_serialization": False}  # the format of torch before 1.6
@@ -67,8 +69,11 @@ class Sneaky:
     [
         ({"a": Evil()}, r"it asks for (posix|nt)\.system"),
         ({"a": Sneaky()}, r"it asks for (__builtin__|builtins)\.getattr"),
-        (torch.nn.Linear(2, 2), "its pickle uses NEWOBJ"),
-        ([1, 2], "its pickle uses EMPTY_LIST"),
+        (torch.nn.Linear(2, 2), r"it asks for torch\.nn\.modules\.linear\.Linear"),
+        ([1, 2], "no flat state dict"),
+        ({"a": 0.5}, "its pickle uses BINFLOAT"),
+        ({"a\x1b[31m": torch.ones(1)}, r"a tensor can't be called 'a\\x1b\[31m'"),
+        ({"a\udced": torch.ones(1)}, r"a tensor can't be called"),
         ({"a": {"b": torch.ones(1)}}, "no flat state dict"),
         ({"a": torch.ones(3, 4).T}, "not contiguous"),
     ],
@@ -243,3 +248,88 @@ def test_a_reader_that_takes_too_long_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(apart, "_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(WeightsError, match="reading it took more than"):
         read_foreign(path)
+
+
+# Pickles written by hand: what no Python object becomes by itself.
+
+
+def name(module, attribute):
+    return f"c{module}\n{attribute}\n".encode()
+
+
+def text(words):
+    return b"X" + struct.pack("<I", len(words)) + words.encode()
+
+
+STORAGE = b"(" + text("storage") + name("torch", "FloatStorage") + text("0") + text("cpu") + b"K\4tQ"
+EMPTY = name("collections", "OrderedDict") + b")R"
+
+
+def tensor(storage=STORAGE, offset=b"K\0", shape=b"K\4\x85", stride=b"K\1\x85"):
+    whole = storage + offset + shape + stride + b"\x89" + EMPTY
+    return name("torch._utils", "_rebuild_tensor_v2") + b"(" + whole + b"tR"
+
+
+def state(value, more=b""):
+    return b"\x80\2}(" + text("a") + value + b"u" + more + b"."
+
+
+def zipped(path, listing):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data.pkl", listing)
+        archive.writestr("w/data/0", bytes(16), zipfile.ZIP_STORED)
+    return path
+
+
+DOUBLED = b")q\0" + b"h\0h\0\x86q\0" * 60  # a tuple of two that are each a tuple of two ...
+LONG = b"\x8a\xff" + b"\x7f" * 255
+
+
+@pytest.mark.parametrize(
+    ("listing", "words"),
+    [
+        (state(tensor() + b"(" + STORAGE + b"\x8a\x01\x9cK\4\x85tb"), "it changes what"),
+        (state(tensor(STORAGE + b"(" + name("torch", "LongStorage") + text("0") + b"K\4tb")), "it changes what"),
+        (b"\x80\2" + name("torch", "FloatStorage") + b"(K\3" + text("|") + b"NNNK\x40K\1K\0tb0.", "it changes what"),
+        (b"\x80\2" + name("torch", "FloatStorage") + b"(K\3" + text("|") + b"NNNK\x40K\1K\0tb.", "it changes what"),
+        (state(tensor(), b"}(" + text("items") + name("collections", "OrderedDict") + b"ub"), "it changes what"),
+        (b"\x80\2" + DOUBLED + name("collections", "OrderedDict") + b"h\0\x85R.", "it calls what"),
+        (b"\x80\2" + DOUBLED + b"}h\0K\0s.", "other names than texts"),
+        (b"\x80\2" + DOUBLED + state(tensor(stride=b"h\0\x85"))[2:], "not described"),
+        (b"\x80\2" + DOUBLED + state(tensor(STORAGE.replace(b"K\4", b"h\0")))[2:], "a storage is not described"),
+        (state(tensor(shape=LONG + b"\x85")), "not described"),
+        (state(tensor(shape=b"(" + b"K\1" * 9 + b"t", stride=b"(" + b"K\1" * 9 + b"t")), "not described"),
+        (b"\x80\2" + b"N" * (4 << 20) + b".", "more than 200000 steps"),
+        (b"\x80\2)" + b"\x85" * (4 << 20) + b".", "more than 200000 steps"),
+        (state(tensor() + b"K\0\x81"), "its pickle uses NEWOBJ"),
+    ],
+)
+def test_no_small_pickle_makes_much_work_or_changes_what_was_checked(listing, words, tmp_path):
+    """What is built on a tensor, named by a tree of tuples, or goes on and on is refused, whatever it would become."""
+    with pytest.raises(WeightsError, match=rf"refused: .*{words}") as caught:
+        read_checkpoint(zipped(tmp_path / "w.pt", listing))
+    assert len(str(caught.value)) < 1000
+
+
+def test_attributes_of_a_state_dict_are_passed_over(tmp_path):
+    """PyTorch adds versions of its modules to an ordered dict; a pickle that means others by them changes nothing."""
+    many = EMPTY + b"(" + text("a") + tensor() + b"u}(" + text("items") + name("collections", "OrderedDict") + b"ub"
+    assert ["a"] == list(read_checkpoint(zipped(tmp_path / "w.pt", b"\x80\2" + many + b".")))
+
+
+def test_a_thousand_spoilt_checkpoints_do_no_harm(tmp_path):
+    """Each is refused, or holds numbers: in the format of today, in the old one, and with a damaged list alone."""
+    values = OrderedDict(a=torch.arange(6.0).reshape(2, 3), b=torch.ones(2).half(), n=torch.tensor(7))
+    new, old = (save_checkpoint(tmp_path / "w.pt", values, **options).read_bytes() for options in ({}, OLD))
+    files = [*spoilt([new, old], 500), *spoilt([state(tensor()), state(tensor(), b"0}" + EMPTY)], 500)]
+    taken = 0
+    for number, data in enumerate(files):
+        path = tmp_path / "spoilt.pt"
+        zipped(path, data) if number >= 500 else path.write_bytes(data)
+        try:
+            arrays = read_checkpoint(path)
+        except WeightsError:
+            continue
+        taken += 1
+        assert all(isinstance(array, np.ndarray) for array in arrays.values())
+    assert 10 < taken < 900

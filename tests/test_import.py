@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import sys
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from edge import export, weights
 from edge.cli import main
 from edge.commands import weights as command
+from edge.errors import WeightsError
 from edge.network import build
 from edge.weights import registry
 from tests import parity
@@ -123,6 +125,32 @@ def test_fetch_of_something_else_says_what_it_is(data, words, capsys, state_dire
         assert 78 == main(["weights", "fetch", "--url", server.url])
     assert words in capsys.readouterr().err
     assert [] == list((state_directory / "weights").iterdir())
+
+
+def test_a_file_that_is_swapped_is_not_vouched_for(carried, original, monkeypatch):
+    """What is put in its place while it is read is not known under its hash, nor it under the other one's."""
+    read = export.checkpoint.read_foreign
+
+    def swapping(path):
+        arrays = read(path)
+        carried.write_bytes(b"another one")
+        return arrays
+
+    monkeypatch.setattr(export.checkpoint, "read_foreign", swapping)
+    assert hashlib.sha256(original).hexdigest() == export.read_official(carried).sha256
+
+
+def test_a_checkpoint_has_its_limits(tmp_path, monkeypatch):
+    """One that is too large is not copied, one that is none is told by its own name."""
+    path = tmp_path / "large.pt"
+    path.write_bytes(b"PK\x03\x04 and so on")
+    with pytest.raises(WeightsError, match=rf"^{re.escape(str(path))}: refused: File is not a zip file"):
+        export.read_official(path)
+    monkeypatch.setattr("edge.weights.apart._MOST_BYTES", 10)
+    with pytest.raises(WeightsError, match=r"large\.pt: has 14 bytes; a checkpoint has 10 at most"):
+        export.read_official(path)
+    with pytest.raises(WeightsError, match="there is no such file"):
+        export.read_official(tmp_path / "none.pt")
 
 
 def test_a_pinned_hash_refuses_every_other_file(official, carried, monkeypatch, capsys):

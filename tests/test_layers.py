@@ -15,6 +15,7 @@ LAYERS = {
     "edge": 0,
     "edge.records": 0,
     "edge.documents": 0,
+    "edge.files": 0,
     "edge.errors": 0,
     "edge.limits": 0,
     "edge.config": 1,

@@ -1,11 +1,17 @@
 """Weights are found, and are what they claim to be."""
 
+import hashlib
+import json
+import struct
+
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from edge import weights
+from edge.cli import main
 from edge.errors import WeightsError
+from tests.spoiling import spoilt
 
 
 @pytest.fixture
@@ -152,3 +158,93 @@ def test_a_file_can_not_name_any_width(tmp_path, features):
     save_file({"a": np.ones(2, np.float32)}, path, shape)
     with pytest.raises(WeightsError, match=rf"features must be 2\.\.1024, not {features}"):
         weights.identify(str(path))
+
+
+def safetensors(header, numbers=b""):
+    """Return a file with that header."""
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + numbers
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "BF16", "C64", "X9"])
+def test_numbers_of_another_kind_are_told(tmp_path, kind, capsys):
+    """Whatever safetensors may hold, and whatever they may hold one day: it is told, with the status of weights, 78."""
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(safetensors({"a": {"dtype": kind, "shape": [8], "data_offsets": [0, 8]}}, bytes(8)))
+    assert 78 == main(["weights", "verify", str(path)])
+    assert str(path) in capsys.readouterr().err
+
+
+def test_an_absurd_header_is_refused(tmp_path):
+    """A header of many bytes, of many levels, or with metadata that are no texts is read no further."""
+    path = tmp_path / "mine.safetensors"
+    levels = b'{"__metadata__":' + b"[" * 5000
+    for data, words in (
+        (struct.pack("<Q", 2**62) + b"{}", "4611686018427387904 bytes; 1048576 are allowed"),
+        (struct.pack("<Q", len(levels)) + levels, "levels of brackets"),
+        (safetensors({"__metadata__": {"encoder": 3}}), "metadata must be texts"),
+        (safetensors({"__metadata__": {"features": "9" * 5000}}), "must hold encoder, features and expand"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(WeightsError, match=words) as caught:
+            weights.identify(str(path))
+        assert len(str(caught.value)) < 1000
+
+
+def test_what_a_file_says_of_itself_can_not_write_to_the_terminal(empty_store, capsys):
+    """A hash that is none is unknown, and no tensor has a name that can't be shown."""
+    empty_store.mkdir()
+    path = empty_store / "mine.safetensors"
+    save_file({"a": np.ones(2, np.float32)}, path, {"original_sha256": "\x1b]0;x\x07"})
+    assert 0 == main(["weights", "list"])
+    assert weights.identify("mine").original_sha256 is None
+    save_file({"a\x1b[31m": np.ones(2, np.float32)}, path)
+    assert 78 == main(["weights", "verify", "mine"])
+    told = capsys.readouterr()
+    assert "\x1b" not in told.out + told.err
+    assert "a tensor can't be called 'a\\x1b[31m'" in told.err
+
+
+def test_what_is_hashed_is_what_is_used(tmp_path, monkeypatch):
+    """A file that takes the name of another one meanwhile does not go by its hash."""
+    path = tmp_path / "mine.safetensors"
+    first, second = (save({"a": np.full(2, value, np.float32)}) for value in (1, 2))
+    path.write_bytes(first)
+    known = weights.identify(str(path))
+    path.write_bytes(second)
+    with pytest.raises(WeightsError, match="has been replaced since it was looked at"):
+        weights.arrays_of(known)
+
+    parse = weights.files.parse_object
+    monkeypatch.setattr(weights.files, "parse_object", lambda text: (path.write_bytes(first), parse(text))[1])
+    info, arrays = weights.load(str(path))
+    assert hashlib.sha256(second).hexdigest() == info.sha256
+    np.testing.assert_array_equal([2, 2], arrays["a"])
+
+
+def test_what_can_not_be_read_is_told(tmp_path):
+    """A file that is not there, a folder and a pipe are no reason for anything but WeightsError."""
+    with pytest.raises(WeightsError, match="can't be read: No such file"):
+        weights.read(tmp_path / "none.safetensors")
+    with pytest.raises(WeightsError, match="can't be read: Is a directory"):
+        weights.read(tmp_path)
+
+
+def test_a_thousand_spoilt_files_do_no_harm(tmp_path):
+    """Each is refused, or holds numbers."""
+    whole = [
+        save(
+            {"a.weight": np.ones((2, 3), np.float16), "b": np.arange(3), "c": np.array(1, np.float32)}, {"encoder": "x"}
+        ),
+        save({"a": np.zeros((0, 2), np.float32)}),
+    ]
+    path, taken = tmp_path / "spoilt.safetensors", 0
+    for data in spoilt(whole, 1000):
+        path.write_bytes(data)
+        try:
+            arrays, _ = weights.read(path)
+        except WeightsError:
+            continue
+        taken += 1
+        assert all(isinstance(array, np.ndarray) for array in arrays.values())
+    assert 10 < taken < 900

@@ -86,10 +86,10 @@ def _list_hashes(facts: "WeightsFacts") -> None:
 
 def _original(path: Path) -> str:
     """Return the hash of the file that was imported, or what is wrong with the one that came of it."""
-    from edge.weights import read
+    from edge.weights import original_of
 
     try:
-        return read(path)[1].get("original_sha256", "unknown")
+        return original_of(path) or "unknown"
     except WeightsError as error:
         return f"can't be read: {error}"
 

@@ -5,7 +5,7 @@ from edge.engines.base import Engine
 from edge.engines.files import folder_of
 from edge.engines.onnx import OnnxEngine
 from edge.engines.pytorch import PlainEngine, TorchEngine, TorchScriptEngine
-from edge.weights import WeightsInfo, read
+from edge.weights import WeightsInfo, arrays_of
 
 
 def make_engine(name: str, section: ModelSection, info: WeightsInfo, *, refused: bool = False) -> Engine:
@@ -19,5 +19,5 @@ def make_engine(name: str, section: ModelSection, info: WeightsInfo, *, refused:
         return TorchScriptEngine(section, folder_of(info).path(name, refused=refused))
     if name in ("onnxruntime", "onnxruntime-int8"):
         return OnnxEngine(section, folder_of(info).path(name, refused=refused), name)
-    arrays = read(info.path)[0]
+    arrays = arrays_of(info)
     return (PlainEngine if name == "plain" else TorchEngine)(section, info.architecture, arrays)

@@ -8,7 +8,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -19,7 +19,17 @@ from edge.errors import WeightsError
 from edge.export.samples import PHOTOS
 from edge.pictures import read_picture
 from edge.records import Floats
-from edge.weights import OFFICIAL, Arrays, file_sha256, halves, named_path, path_of, read, read_foreign
+from edge.weights import (
+    OFFICIAL,
+    Arrays,
+    halves,
+    named_path,
+    open_foreign,
+    own_copy,
+    path_of,
+    read,
+    read_foreign,
+)
 
 if TYPE_CHECKING:
     from edge.network import MidasSmall
@@ -54,23 +64,26 @@ class Imported:
     error: float
 
 
-def read_official(path: Path) -> Checkpoint:
+def read_official(path: Path, file: IO[bytes] | None = None) -> Checkpoint:
     """Read a checkpoint from outside, apart and bounded, and hold it against the official network.
+
+    `file` is the file itself where it was opened before. The hash is that of the bytes that are read.
 
     Raises:
         WeightsError: it is no checkpoint, another model, damaged, or its tensors do not fit or are not finite.
     """
-    arrays = read_foreign(path)
+    with file or open_foreign(path) as opened, own_copy(path, opened) as (copy, sha256):
+        arrays = read_foreign(copy)
     from edge.network import used
 
     arrays = used(arrays)
-    return Checkpoint(path=path, sha256=file_sha256(path), arrays=arrays, network=_network(path, arrays))
+    return Checkpoint(path=path, sha256=sha256, arrays=arrays, network=_network(path, arrays))
 
 
-def import_checkpoint(path: Path, name: str | None = None) -> Imported:
+def import_checkpoint(path: Path, name: str | None = None, file: IO[bytes] | None = None) -> Imported:
     """Convert a checkpoint to float16 safetensors in `edge.weights.directory()`, verified by the network's output.
 
-    Without a name it must be the official file by its hash.
+    Without a name it must be the official file by its hash. `file` is as in `read_official`.
 
     Raises:
         WeightsError: see `read_official`; it is not the official file; the result differs, or can't be written.
@@ -80,7 +93,7 @@ def import_checkpoint(path: Path, name: str | None = None) -> Imported:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".import-") as folder:
             written = Path(folder) / target.name
-            sha256, expected = _convert(path, written, must_be_official=name is None)
+            sha256, expected = _convert(read_official(path, file), written, must_be_official=name is None)
             _give_back()
             error = _difference(expected, _outputs(_network(path, read(written)[0])))
             if not error <= TOLERANCE:  # a NaN is no small error either
@@ -94,14 +107,13 @@ def import_checkpoint(path: Path, name: str | None = None) -> Imported:
     return Imported(path=target, original_sha256=sha256, error=error)
 
 
-def _convert(path: Path, written: Path, *, must_be_official: bool) -> tuple[str, list[Floats]]:
+def _convert(checkpoint: Checkpoint, written: Path, *, must_be_official: bool) -> tuple[str, list[Floats]]:
     """Write the float16 file; return the original's hash and outputs. Its tensors are not needed any longer then."""
-    checkpoint = read_official(path)
     if must_be_official and not checkpoint.official:
         raise WeightsError(
-            f"{path}: fits the network, but is not {OFFICIAL.name}: its sha256 is {checkpoint.sha256}, expected "
-            f"{OFFICIAL.sha256}{'…' if len(OFFICIAL.sha256) < 64 else ''}. If you trust it, give it a name of its own "
-            "with --name NAME and set model.weights to that"
+            f"{checkpoint.path}: fits the network, but is not {OFFICIAL.name}: its sha256 is {checkpoint.sha256}, "
+            f"expected {OFFICIAL.sha256}{'…' if len(OFFICIAL.sha256) < 64 else ''}. If you trust it, give it a name "
+            "of its own with --name NAME and set model.weights to that"
         )
     expected = _outputs(checkpoint.network)
     save_file(halves(checkpoint.arrays), written, _metadata(checkpoint))

@@ -22,7 +22,7 @@ from edge.evaluation import Agreement, agreement
 from edge.export.quantise import RUNGS, Quantiser
 from edge.export.samples import Samples, keep
 from edge.records import Floats
-from edge.weights import WeightsInfo, file_sha256, read
+from edge.weights import WeightsInfo, arrays_of, file_sha256
 
 Say = Callable[[str], object]
 _OPSET = 17
@@ -70,7 +70,7 @@ def _fill(
     files: EngineFiles, section: ModelSection, info: WeightsInfo, samples: Samples, calibration: str, say: Say
 ) -> None:
     torch, _ = torch_for(section)
-    arrays = read(info.path)[0]
+    arrays = arrays_of(info)
     plain = PlainEngine(section, info.architecture, arrays)
     outputs = [plain.run(pixels) for pixels in samples.verifying]
     keep(files.folder, samples.verifying, outputs)

@@ -4,9 +4,20 @@ Nothing here loads torch and nothing runs what a file says. What the program loa
 is a foreign file, read once, apart, to become one (`edge.export`).
 """
 
-from edge.weights.apart import read_foreign
+from edge.weights.apart import open_foreign, own_copy, read_foreign
 from edge.weights.download import Limits, Report, download
-from edge.weights.files import ENCODERS, Arrays, WeightsInfo, file_sha256, halves, identify, load, read
+from edge.weights.files import (
+    ENCODERS,
+    Arrays,
+    WeightsInfo,
+    arrays_of,
+    file_sha256,
+    halves,
+    identify,
+    load,
+    original_of,
+    read,
+)
 from edge.weights.registry import (
     OFFICIAL,
     REGISTRY,
@@ -29,6 +40,7 @@ __all__ = [
     "Report",
     "WeightsFacts",
     "WeightsInfo",
+    "arrays_of",
     "directory",
     "download",
     "file_sha256",
@@ -38,6 +50,9 @@ __all__ = [
     "load",
     "locate",
     "named_path",
+    "open_foreign",
+    "original_of",
+    "own_copy",
     "path_of",
     "read",
     "read_foreign",

@@ -1,18 +1,20 @@
 """Weights as they are loaded: safetensors, which hold numbers and nothing that could be run."""
 
 import hashlib
+import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize
 
+from edge.documents import parse_object
 from edge.errors import WeightsError
+from edge.files import open_regular
 from edge.records import Architecture
 from edge.weights.registry import OFFICIAL, WeightsFacts, locate
 
@@ -23,8 +25,20 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 ENCODERS = tuple(f"tf_efficientnet_lite{number}" for number in range(5))
 _FEATURES = range(2, 1025)
 
+_DTYPES: Mapping[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
+}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[!-~]{1,256}")  # of a tensor: messages show it
+
 _MAX_BYTES = 1 << 30
+_MAX_HEADER_BYTES = 1 << 20  # the official network's has a twentieth of it
 _HEAD_BYTES = 512
+_AGAIN = "it may be truncated or damaged: bring it again"
 _BEGINNINGS = (
     (rb"$", "it is empty: bring it again"),
     (
@@ -61,8 +75,9 @@ def load(setting: str) -> tuple[WeightsInfo, Arrays]:
     Raises:
         WeightsError: the file is missing, damaged, or not what its name says.
     """
-    info = identify(setting)
-    return info, read(info.path)[0]
+    path, facts = locate(setting)
+    data = _content(path)
+    return _info(path, facts, data), _arrays(path, data)
 
 
 def identify(setting: str) -> WeightsInfo:
@@ -72,10 +87,48 @@ def identify(setting: str) -> WeightsInfo:
         WeightsError: the file is missing, damaged, or not what its name says.
     """
     path, facts = locate(setting)
-    with _opened(path) as file:
-        metadata = file.metadata() or {}
-    sha256 = file_sha256(path)
-    original = metadata.get("original_sha256")
+    return _info(path, facts, _content(path))
+
+
+def arrays_of(info: WeightsInfo) -> Arrays:
+    """Return the tensors of weights that were identified.
+
+    Raises:
+        WeightsError: the file can't be read any longer, is damaged, or is another one by now.
+    """
+    data = _content(info.path)
+    if hashlib.sha256(data).hexdigest() != info.sha256:
+        raise WeightsError(f"{info.path}: has been replaced since it was looked at; start again")
+    return _arrays(info.path, data)
+
+
+def read(path: Path) -> tuple[Arrays, dict[str, str]]:
+    """Return the tensors of a safetensors file and its metadata.
+
+    Raises:
+        WeightsError: it is no such file, can't be read, or is damaged.
+    """
+    data = _content(path)
+    return _arrays(path, data), _metadata(path, data)
+
+
+def original_of(path: Path) -> str | None:
+    """Return the hash of the published file which a safetensors file was converted from, if it says so.
+
+    Raises:
+        WeightsError: it is no such file, or can't be read.
+    """
+    return _original(_metadata(path, _content(path)))
+
+
+def _original(metadata: Mapping[str, str]) -> str | None:
+    sha256 = metadata.get("original_sha256", "")
+    return sha256 if _SHA256.fullmatch(sha256) else None
+
+
+def _info(path: Path, facts: WeightsFacts | None, data: bytes) -> WeightsInfo:
+    metadata, sha256 = _metadata(path, data), hashlib.sha256(data).hexdigest()
+    original = _original(metadata)
     if facts:
         _check_origin(path, facts, sha256, original)
     return WeightsInfo(
@@ -90,32 +143,65 @@ def identify(setting: str) -> WeightsInfo:
     )
 
 
-def read(path: Path) -> tuple[Arrays, dict[str, str]]:
-    """Return the tensors of a safetensors file and its metadata.
-
-    Raises:
-        WeightsError: it is no such file, can't be read, or is damaged.
-    """
-    with _opened(path) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; what goes wrong with it while it is open is a WeightsError."""
-    if path.stat().st_size > _MAX_BYTES:
-        raise WeightsError(f"{path}: has {path.stat().st_size} bytes; weights have {_MAX_BYTES} at most")
+def _content(path: Path) -> bytes:
+    """Return the bytes of a safetensors file, all of them: what is hashed and checked is what is used."""
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > _MAX_BYTES:
+                raise WeightsError(f"{path}: has {size} bytes; weights have {_MAX_BYTES} at most")
+            data = file.read(size)
+    except OSError as error:
+        raise WeightsError(f"{path}: can't be read: {error.strerror or error}") from error
     if path.suffix != ".safetensors":
         raise WeightsError(
-            f"{path}: only safetensors are loaded; {describe(path) or 'it is a torch checkpoint'}. "
+            f"{path}: only safetensors are loaded; {describe(data[:_HEAD_BYTES], size) or 'it is a torch checkpoint'}. "
             f"Checkpoints are brought in by `edge-depth weights import FILE`"
         )
+    return data
+
+
+def _metadata(path: Path, data: bytes) -> dict[str, str]:
+    """Return what a safetensors file says of itself: its header is JSON, behind eight bytes that hold its length."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            yield file
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
-        reason = describe(path) or "it may be truncated or damaged: bring it again"
-        raise WeightsError(f"{path}: no readable safetensors ({error}); {reason}") from error
+        length = int.from_bytes(data[:8], "little")
+        if length > _MAX_HEADER_BYTES:
+            raise ValueError(f"its header has {length} bytes; {_MAX_HEADER_BYTES} are allowed")
+        metadata = parse_object(data[8 : 8 + length]).get("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its metadata must be texts")
+    except ValueError as error:
+        raise _unreadable(path, data, error) from error
+    return metadata
+
+
+def _arrays(path: Path, data: bytes) -> Arrays:
+    """Return the tensors. A kind of number that NumPy has not (F8, F4, BF16) is no weights' of ours."""
+    _metadata(path, data)  # its header is not larger than allowed
+    try:
+        tensors = deserialize(data)  # type: ignore[no-untyped-call]
+        return {checked_name(name): _array(path, name, tensor) for name, tensor in tensors}
+    except (SafetensorError, ValueError) as error:
+        raise _unreadable(path, data, error) from error
+
+
+def checked_name(name: str) -> str:
+    """Return the name of a tensor; raise ValueError where it can be none."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a tensor can't be called {name[:40]!a}")
+    return name
+
+
+def _array(path: Path, name: str, tensor: Mapping[str, Any]) -> npt.NDArray[Any]:
+    dtype = _DTYPES.get(tensor["dtype"])
+    if dtype is None:
+        raise WeightsError(f"{path}: {name} holds {tensor['dtype']}; numbers may be {', '.join(_DTYPES)}")
+    return np.asarray(np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"]))
+
+
+def _unreadable(path: Path, data: bytes, error: Exception) -> WeightsError:
+    reason = describe(data[:_HEAD_BYTES], len(data)) or _AGAIN
+    return WeightsError(f"{path}: no readable safetensors ({error}); {reason}")
 
 
 def file_sha256(path: Path) -> str:
@@ -125,22 +211,20 @@ def file_sha256(path: Path) -> str:
         WeightsError: the file can't be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(f"{path}: can't be read: {error.strerror}") from error
+        raise WeightsError(f"{path}: can't be read: {error.strerror or error}") from error
 
 
-def describe(path: Path) -> str | None:
-    """Say in words what a file is that can be no torch checkpoint by its first bytes; null where it may be one."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+def describe(head: bytes, size: int) -> str | None:
+    """Say in words what a file of `size` bytes is that can be no torch checkpoint by its first ones; else None."""
     for beginning, words in _BEGINNINGS:
-        if re.match(beginning, head, re.IGNORECASE | re.DOTALL):
+        if re.match(beginning, head[:_HEAD_BYTES], re.IGNORECASE | re.DOTALL):
             return words
     if head.startswith((b"PK\x03\x04", b"\x80\x02")):  # a zip, or the pickles of torch before 1.6
         return None
-    return f"it has {path.stat().st_size} bytes and is another file, truncated or damaged: bring it again"
+    return f"it has {size} bytes and is another file, truncated or damaged: bring it again"
 
 
 def _check_origin(path: Path, facts: WeightsFacts, sha256: str, original: str | None) -> None:
@@ -169,7 +253,9 @@ def _architecture(metadata: Mapping[str, str], path: Path) -> Architecture:
             expand={"true": True, "false": False}[metadata["expand"]],
         )
     except (KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: its metadata must hold encoder, features and expand, not {metadata}") from error
+        raise WeightsError(
+            f"{path}: its metadata must hold encoder, features and expand, not {str(metadata)[:200]}"
+        ) from error
     if shape.encoder not in ENCODERS:
         raise WeightsError(
             f"{path}: is for the encoder {shape.encoder[:64]!r}, which can't be used here; take weights for one of "
