@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from edge.daemon.uploads import SpareTime
 from edge.errors import NotReady
 from edge.pictures import decode_upload, judge_upload, read_picture
+from edge.records import DepthMap
 from edge.web import Access, Uploads, create_app
 from edge.web import uploads as module
 from tests.page_rig import MadeBoard, MadeEstimator, room
@@ -94,6 +95,33 @@ def test_a_picture_is_worked_on_once():
         assert 42 == made.estimator.asked
     finally:
         made.uploads.stop()
+
+
+class Seen(MadeEstimator):
+    """Keeps what the network saw, as engines do, and hands on views of what is larger."""
+
+    def estimate(self, frame, until):
+        large = np.full((1024, 512), self.asked, np.float32)
+        self.asked += 1
+        seen = np.zeros((512, 512, 3), np.float32)
+        return DepthMap(frame=frame, inverse_depth=large[:512], inference_seconds=0.05, weights="made-up", picture=seen)
+
+
+def test_results_take_the_memory_that_they_may():
+    """All that is held for them is counted: pictures, depth, and what was made of it in every format."""
+    made = Rig(Seen())
+    tracemalloc.start()
+    try:
+        made.send(PHOTO)  # what is loaded and made once
+        before = tracemalloc.get_traced_memory()[0]
+        for i in range(24):
+            made.send(encode(".png", scene(512, 448 + i)), ("json", "json", "npy", "grey")[i % 4])
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+        made.uploads.stop()
+    assert 0.8 * module._CACHE_BYTES < held < 1.05 * module._CACHE_BYTES
 
 
 def png(width, height, data=b"", *chunks):

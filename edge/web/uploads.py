@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,11 +77,17 @@ class Estimator(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class _Entry:
-    """What is known of one picture; `size` is the width and height of what is sent back, `encoded` by format."""
+    """What is known of one picture; `size` is the width and height of what is sent back, `encoded` by format.
+
+    What the network saw is not kept: it is larger than all else, and nothing here is made from it.
+    """
 
     depth: DepthMap
     size: tuple[int, int]
     encoded: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.depth = replace(self.depth, picture=None)
 
     def bytes_held(self) -> int:
         held = self.depth.frame.pixels.nbytes + self.depth.inverse_depth.nbytes
@@ -210,7 +216,7 @@ class Uploads:
             entry.encoded[job.format] = encoded
             self._cache[job.digest] = entry
             self._cache.move_to_end(job.digest)
-            while len(self._cache) > 1 and sum(each.bytes_held() for each in self._cache.values()) > _CACHE_BYTES:
+            while sum(each.bytes_held() for each in self._cache.values()) > _CACHE_BYTES:
                 self._cache.popitem(last=False)
         return encoded
 
