@@ -9,7 +9,7 @@ from selenium.webdriver.support.ui import Select
 
 from tests.browser import all_of, errors, find, keep, says, shown, text, until
 from tests.page_rig import INFO, MadeBoard, Works, serving
-from tests.test_page_setup import Counter, apply, click, config, names
+from tests.test_page_setup import Counter, apply, click, config, names, near
 
 
 class SlowCounter(Counter):
@@ -119,6 +119,11 @@ def test_every_number_is_taken(page, works):
     retype(field, "0")
     assert says(page, "problems", "calibration.points.0.metres: must be 0.1..200, not 0")
     retype(field, "")
+    until(page, lambda: find(page, "apply").is_enabled())
+    find(page, "apply").click()
+    assert says(page, "setup-state", "Type the metres to place 1, or remove it, before you apply.")
+    assert (1, field) == (works.applied, page.switch_to.active_element)
+    all_of(page, "#point-list .quiet")[0].click()
     apply(page, works)
     assert (0.5, 0.4) == (config(works).triggers[0].near, config(works).triggers[0].clear)
 
@@ -188,3 +193,111 @@ def test_an_open_page_outlives_a_restart_of_the_daemon(chromium, board, works):
         assert says(chromium, "setup-state", "learned anew")
         errors(chromium)
         chromium.get("about:blank")
+
+
+# What is not finished
+
+FOUR = ((0.1, 0.5), (0.3, 0.5), (0.3, 0.9), (0.1, 0.9))
+
+
+def draw(page, kind, corners):
+    """Begin a shape and set corners of it with the mouse."""
+    find(page, f"add-{kind}").click()
+    until(page, lambda: shown(page, "drawing"))
+    for corner in corners:
+        click(page, *corner)
+    until(page, lambda: len(all_of(page, ".handles .dot")) == len(corners))
+
+
+@pytest.mark.parametrize("kind", ["mask", "zone"])
+def test_apply_finishes_what_is_drawn(page, works, kind):
+    """Nobody believes to have hidden something that is not: a shape need not be closed before."""
+    draw(page, kind, FOUR)
+    keep(page, f"setup-open-{kind}")
+    apply(page, works)
+    masks, zones = config(works).camera.privacy_masks, config(works).zones
+    assert ((1, 2) if kind == "mask" else (0, 3)) == (len(masks), len(zones))
+    assert near(masks[0] if masks else zones[-1].polygon, FOUR)
+    assert not shown(page, "drawing")
+    assert [] == errors(page)
+
+
+def test_apply_does_not_drop_what_is_no_shape_yet(page, works):
+    """With two corners it says that the shape has to be finished or discarded, and nothing else is applied either."""
+    retype(all_of(page, "#zone-list input")[1], "gate")
+    draw(page, "mask", FOUR[:2])
+    until(page, lambda: find(page, "apply").is_enabled())
+    find(page, "apply").click()
+    assert says(page, "setup-state", "Finish the shape, or discard it, before you apply: it needs three corners")
+    assert (1, 2, True) == (works.applied, len(all_of(page, ".handles .dot")), shown(page, "drawing"))
+    click(page, *FOUR[2])
+    apply(page, works)
+    assert near(config(works).camera.privacy_masks[0], FOUR[:3])
+    assert "gate" == config(works).zones[1].name
+    draw(page, "mask", FOUR[:2])
+    find(page, "discard").click()
+    until(page, lambda: not shown(page, "drawing") and not find(page, "discard").is_enabled())
+    assert 1 == len(all_of(page, "#mask-list li"))
+
+
+def test_enter_finishes_a_shape(page):
+    """After the last corner was set, by mouse or keys; with too few corners it says so, and sets none."""
+    draw(page, "mask", FOUR[:2])
+    canvas = find(page, "canvas")
+    canvas.send_keys(Keys.ENTER)
+    assert says(page, "hint", "three corners at least")
+    canvas.send_keys(Keys.ARROW_DOWN, Keys.ENTER)
+    assert says(page, "hint", "3 corners; Enter or Finish makes them a shape")
+    canvas.send_keys(Keys.ENTER)
+    until(page, lambda: len(all_of(page, "#mask-list li")) == 1 and not shown(page, "drawing"))
+
+
+def test_a_shape_that_is_begun_does_not_drop_another(page):
+    """One with three corners is taken; one with fewer stays open until it is finished or cancelled."""
+    draw(page, "mask", FOUR)
+    find(page, "add-zone").click()
+    until(page, lambda: len(all_of(page, "#mask-list li")) == 1 and shown(page, "drawing"))
+    assert [] == all_of(page, ".handles .dot")
+    click(page, *FOUR[0])
+    find(page, "add-point").click()
+    assert says(page, "hint", "three corners at least")
+    assert 1 == len(all_of(page, ".handles .dot"))
+
+
+def test_leaving_asks(page, works):
+    """Whoever goes to another part of the page, or closes it, is told that something is not finished or not applied."""
+    leaves = "const e = new Event('beforeunload', { cancelable: true }); return !window.dispatchEvent(e)"
+    assert not page.execute_script(leaves)
+    live = all_of(page, "nav a")[0]
+    draw(page, "mask", FOUR)
+    assert page.execute_script(leaves)
+    live.click()
+    assert "A shape is not finished: it would be dropped." in page.switch_to.alert.text
+    page.switch_to.alert.dismiss()
+    until(page, lambda: page.current_url.endswith("#setup") and shown(page, "canvas"))
+    assert 4 == len(all_of(page, ".handles .dot"))
+    find(page, "finish").click()
+    live.click()
+    assert "The changes are not applied." in page.switch_to.alert.text
+    page.switch_to.alert.accept()
+    until(page, lambda: shown(page, "nearest"))
+    all_of(page, "nav a")[2].click()
+    until(page, lambda: len(all_of(page, "#mask-list li")) == 1)
+    apply(page, works)
+    assert not page.execute_script(leaves)
+    live.click()
+    until(page, lambda: shown(page, "nearest"))
+
+
+def test_a_number_that_is_none_yet_is_not_taken_for_nothing(page, works):
+    """A field that holds a beginning of a number counts as empty in a browser; here it does not."""
+    retype(all_of(page, "#zone-list input")[1], "gate")
+    clear = all_of(page, "#trigger-list [type=number]")[1]
+    retype(clear, "1e")
+    until(page, lambda: find(page, "apply").is_enabled())
+    find(page, "apply").click()
+    assert says(page, "setup-state", "A number is not finished")
+    assert (1, clear) == (works.applied, page.switch_to.active_element)
+    retype(clear, "0.7")
+    apply(page, works)
+    assert 0.7 == config(works).triggers[0].clear

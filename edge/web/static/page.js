@@ -231,6 +231,7 @@ function showPart() {
   const named = location.hash.slice(1);
   const part = PARTS.includes(named) ? named : ($("main").dataset.part ?? "live");
   const before = $("main").dataset.part;
+  if (before === "setup" && part !== before && !setup.mayLeave()) return history.replaceState(null, "", "#setup");
   $("main").dataset.part = part;
   for (const element of document.querySelectorAll("[data-for]")) element.hidden = element.dataset.for !== part;
   $("stage").hidden = part === "try";

@@ -22,15 +22,16 @@ let turn = 0;
 let names = 0;
 
 export function start() {
-  shapes.start(changed);
+  shapes.start(changed, () => draft && showButtons());
   $("add-zone").addEventListener("click", addZone);
   $("add-mask").addEventListener("click", addMask);
   $("add-trigger").addEventListener("click", addTrigger);
   $("add-point").addEventListener("click", addPoint);
-  $("apply").addEventListener("click", () => send("apply", { ...values(), revision: settings.revision }));
+  $("apply").addEventListener("click", apply);
   $("undo").addEventListener("click", () => send("undo"));
-  $("discard").addEventListener("click", () => begin(newer ?? settings));
+  $("discard").addEventListener("click", discard);
   $("relearn").addEventListener("click", relearn);
+  window.addEventListener("beforeunload", (event) => unfinished() && event.preventDefault());
 }
 
 // Takes over the settings; a draft with changes of its own stays, and is refused when it is applied.
@@ -53,6 +54,39 @@ export function show(visible) {
   if (!visible) shapes.cancel();
   clearTimeout(timer);
   if (visible && draft) propose();
+}
+
+// Returns whether Set up may be left: asks where something in it is not finished.
+export function mayLeave() {
+  const why = unfinished();
+  return !why || confirm(`${why} Leave Set up all the same?`);
+}
+
+// Returns in words what is not finished, or "".
+function unfinished() {
+  if (shapes.isOpen()) return "A shape is not finished: it would be dropped.";
+  if (halfTyped()) return "A number is not finished.";
+  return draft && isChanged() ? "The changes are not applied." : "";
+}
+
+// Returns the field with a number that is none yet: it would count as empty.
+function halfTyped() {
+  return [...document.querySelectorAll("[data-for=setup] input")].find((input) => input.validity.badInput);
+}
+
+function discard() {
+  shapes.cancel();
+  begin(newer ?? settings);
+}
+
+// Applies all that is to be seen: what is being drawn is finished first, and nothing is left out.
+async function apply() {
+  if (!(await shapes.settle())) return say("Finish the shape, or discard it, before you apply: it needs three corners at least.", true);
+  const i = draft.calibration.points.findIndex((point) => point.metres == null);
+  const field = i < 0 ? halfTyped() : $("point-list").children[i].querySelector("input");
+  if (!field) return send("apply", { ...values(), revision: settings.revision });
+  say(i < 0 ? "A number is not finished: type it, or empty the field, before you apply." : `Type the metres to place ${i + 1}, or remove it, before you apply.`, true);
+  field.focus();
 }
 
 function begin(found) {
@@ -227,9 +261,9 @@ function showAnswer() {
 
 function showButtons() {
   const { problems = [], difference = [], fit } = answer ?? {};
-  const isDraft = isChanged() || newer != null;
+  const isDraft = isChanged() || shapes.isOpen() || newer != null;
   $("no-difference").hidden = isDraft || !$("difference").hidden || $("problems").hasChildNodes();
-  $("apply").disabled = problems.length > 0 || !difference.length || fit?.problem != null;
+  $("apply").disabled = problems.length > 0 || !(difference.length || shapes.isOpen()) || fit?.problem != null;
   $("discard").disabled = !isDraft;
   $("undo").disabled = !settings.can_undo || isDraft;
   $("undo").title = isDraft ? "Apply or discard the changes first" : "";

@@ -12,12 +12,16 @@ let places = []; // { x, y }
 let selected = null;
 let drawing = null; // { kind, corners, resolve }, kind "polygon" or "place"
 let cursor = { x: 0.5, y: 0.5 };
+let isMoved = false; // by keys, since the last corner was set
 let onChange = () => {};
+let onDraw = () => {};
 let lines; // the svg
 let layer; // handles and names
 
-export function start(changed) {
+// Calls `changed` when a shape or place has been changed, `drawn` when something that is being drawn has.
+export function start(changed, drawn) {
   onChange = changed;
+  onDraw = drawn;
   const canvas = $("canvas");
   lines = svg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
   layer = make("div", { className: "handles" });
@@ -45,7 +49,7 @@ export function select(id) {
 
 // Lets somebody draw a polygon; returns it, or null when it is cancelled.
 export function polygon(words) {
-  return begin("polygon", `${words}: click its corners, then the first one again or Finish. With keys: arrows move the cross, Enter sets a corner.`);
+  return begin("polygon", `${words}: click its corners, then the first one again or Finish. With keys: arrows move the cross, Enter sets a corner, Enter again finishes.`);
 }
 
 // Lets somebody click a place; returns [x, y], or null.
@@ -57,9 +61,24 @@ export function cancel() {
   if (drawing) end(null);
 }
 
-function begin(kind, hint) {
+// Returns whether corners have been set that belong to no shape yet.
+export function isOpen() {
+  return Boolean(drawing?.corners.length);
+}
+
+// Ends what is being drawn, and waits until it has been taken: nothing of it is lost. Returns false where it has too few
+// corners for that: then it stays open.
+export async function settle() {
+  if (isOpen() && !finish()) return false;
   cancel();
+  await new Promise((taken) => setTimeout(taken));
+  return true;
+}
+
+async function begin(kind, hint) {
+  if (!(await settle())) return null;
   selected = null;
+  isMoved = false;
   return new Promise((resolve) => {
     drawing = { kind, corners: [], resolve };
     write($("hint"), hint);
@@ -68,26 +87,34 @@ function begin(kind, hint) {
     $("finish").hidden = $("take-back").hidden = kind === "place";
     $("stage").scrollIntoView({ block: "nearest" });
     $("canvas").focus({ preventScroll: true });
-    render();
+    drawn();
   });
+}
+
+function drawn() {
+  render();
+  onDraw();
 }
 
 function end(result) {
   const { resolve } = drawing;
   drawing = null;
   $("hint").hidden = $("drawing").hidden = true;
-  render();
+  drawn();
   resolve(result);
 }
 
+// Returns whether the polygon is one.
 function finish() {
-  if (drawing.corners.length < 3) write($("hint"), "A polygon needs three corners at least.");
-  else end(drawing.corners);
+  const isEnough = drawing.corners.length >= 3;
+  if (isEnough) end(drawing.corners);
+  else write($("hint"), "A polygon needs three corners at least.");
+  return isEnough;
 }
 
 function takeBack() {
   drawing.corners.pop();
-  render();
+  drawn();
 }
 
 function at(event) {
@@ -106,8 +133,9 @@ function set(x, y) {
   const isClose = first && Math.hypot((x - first[0]) * box.width, (y - first[1]) * box.height) < CLOSE_PX;
   if (isClose && drawing.corners.length >= 3) return finish();
   drawing.corners.push([x, y]);
-  write($("hint"), `${drawing.corners.length} corners`);
-  render();
+  isMoved = false;
+  write($("hint"), `${drawing.corners.length} corners${drawing.corners.length < 3 ? "" : "; Enter or Finish makes them a shape"}`);
+  drawn();
 }
 
 function moveCursor(x, y) {
@@ -119,7 +147,10 @@ function type(event) {
   if (!drawing) return;
   const [dx, dy] = KEYS[event.key] ?? [0, 0];
   const step = event.shiftKey ? LARGE_STEP : STEP;
-  if (dx || dy) moveCursor(cursor.x + dx * step, cursor.y + dy * step);
+  if (dx || dy) {
+    isMoved = true;
+    moveCursor(cursor.x + dx * step, cursor.y + dy * step);
+  } else if (event.key === "Enter" && isOpen() && !isMoved) finish();
   else if (event.key === "Enter" || event.key === " ") set(cursor.x, cursor.y);
   else if (event.key === "Backspace" && drawing.kind === "polygon") takeBack();
   else if (event.key === "Escape") end(null);
