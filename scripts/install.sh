@@ -9,6 +9,10 @@ command=$prefix/venv/bin/edge-depth
 link=$target/usr/local/bin/edge-depth
 config=$target/etc/edge-depth/edge-depth.yaml
 units=$target/etc/systemd/system
+# Who may read the configurations, which hold secrets: root, and the services, by this group. A drop-in puts them into it,
+# and not the unit, so that a version before this one can read them too.
+group=edge-depth-config
+drop_in=10-edge-depth-config.conf
 needed_kb=2000000 # torch and what comes with it, unpacked
 settle_seconds=${SETTLE_SECONDS:-10}
 
@@ -89,12 +93,36 @@ try_program() {
 }
 
 install_config() {
+    local name
+    getent group "$group" >/dev/null || groupadd --system "$group"
+    for name in edge-depth edge-depth@; do
+        mkdir -p "$units/$name.service.d"
+        cat >"$units/$name.service.d/$drop_in" <<DROP_IN
+# Written by scripts/install.sh: the service may read what the group may.
+[Service]
+SupplementaryGroups=$group
+ConfigurationDirectoryMode=2755
+DROP_IN
+    done
+    # What is put there later belongs to the group too.
+    install -d -m 2755 -g "$group" "${config%/*}"
     if [ -e "$config" ]; then
         say "Keeping the configuration $config"
     else
         say "Writing the configuration $config"
-        install -D -m 644 "$root/config/edge-depth.yaml" "$config"
+        install -m 640 -g "$group" "$root/config/edge-depth.yaml" "$config"
     fi
+}
+
+# hide_config : let nobody but root and the services read the configurations that older versions left for everybody. Every
+# service is in the group by now.
+hide_config() {
+    local file
+    for file in "${config%/*}"/edge-depth*.yaml; do
+        [ ! -L "$file" ] && [ -n "$(find "$file" -type f -perm -o=r 2>/dev/null)" ] || continue
+        say "From now on only root, its owner and the services read $file"
+        chgrp "$group" "$file" && chmod g=r,o= "$file" || say "That failed; mend it by hand"
+    done
 }
 
 # switch_to VERSION : let command and units be those of that version. The service is enabled once, before there is a
@@ -194,7 +222,7 @@ Next:
   sudo nano $config     name the camera and the broker
   sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth weights fetch     the official weights
   sudo STATE_DIRECTORY=/var/lib/edge-depth edge-depth export            the files of the faster engines
-  edge-depth check $config
+  sudo edge-depth check $config
   sudo systemctl restart edge-depth
   sudo edge-depth doctor --config $config       what is wrong, where something is
   journalctl -u edge-depth -f                   what it does
@@ -209,7 +237,8 @@ uninstall() {
         systemctl stop "$unit"
         systemctl disable "$unit"
     done
-    rm -rf "$units"/edge-depth{,@}.service "$prefix" "$link"
+    rm -rf "$units"/edge-depth{,@}.service "$units"/edge-depth{,@}.service.d/"$drop_in" "$prefix" "$link"
+    rmdir --ignore-fail-on-non-empty "$units"/edge-depth{,@}.service.d 2>/dev/null || true
     systemctl daemon-reload
     say "Kept: ${config%/*} and /var/lib/private/edge-depth*; remove them by hand when they are not wanted any more"
 }
@@ -236,6 +265,7 @@ else
     try_program
     install_config
     switch_over
+    hide_config
     trust
     first_start
     next_steps

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -208,13 +209,57 @@ def test_a_clock_that_is_wrong_is_told(monkeypatch):
 
 
 def test_what_the_service_can_not_read_is_told(tmp_path, monkeypatch):
-    """A configuration for root alone, or a password file, stops a service that is a user of its own."""
+    """A password, a token or a key for root alone stops the service, a user of its own; its group may read them."""
     monkeypatch.setattr("edge.config.SERVICES", tmp_path)
-    path = write(tmp_path, f"mqtt: {{username: a, password_file: {tmp_path}/secret}}\n")
-    (tmp_path / "secret").touch(mode=0o600)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemctl")
+    monkeypatch.setattr(doctor, "_group_id", os.getgid)
+    secret, token, key = files = [tmp_path / name for name in ("secret", "to ken", "key")]
+    for path in (*files, tmp_path / "cert"):
+        path.touch(mode=0o600)
+    path = write(
+        tmp_path,
+        f"mqtt: {{username: a, password_file: {secret}, tls: {{cert: {tmp_path}/cert, key: {key}}}}}\n"
+        f"web: {{listen: '0.0.0.0:80', token_file: '{token}'}}\n",
+    )
     finding = examined(path, "configuration")
     assert "file hidden from the service" == symptom(finding)
-    assert finding.words.endswith(f"can't read {tmp_path}/secret")
+    assert f"the service can't read {secret}, {token}, {key}, {tmp_path}/cert" == finding.words
+    quoted = f"{secret} '{token}' {key} {tmp_path}/cert"
+    assert f"sudo chgrp edge-depth-config {quoted} && sudo chmod 640 {quoted}" == finding.command
+    subprocess.run(["chmod", "640", *files, tmp_path / "cert"], check=True)
+    assert "ok" == examined(path, "configuration").state
+    monkeypatch.setattr(doctor, "_group_id", lambda: None)
+    assert "sudo scripts/install.sh" == examined(path, "configuration").command
+
+
+def test_a_secret_that_everybody_can_read_is_told(tmp_path, monkeypatch):
+    """A configuration with one in it, or a key; not one without, nor a certificate."""
+    monkeypatch.setattr("edge.config.SERVICES", tmp_path)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemctl")
+    monkeypatch.setattr(doctor, "_group_id", os.getgid)
+    for name in ("key", "cert"):
+        (tmp_path / name).touch(mode=0o644)
+    tls = f"tls: {{cert: {tmp_path}/cert, key: {tmp_path}/key}}"
+
+    def told(text):
+        path = write(tmp_path, text)
+        path.chmod(0o644)
+        found = itertools.takewhile(lambda finding: finding.name != "state", doctor.examine(path))
+        return [finding.words for finding in found if finding.command.startswith("sudo chgrp")]
+
+    assert [] == told("id: test\nmqtt: {username: a}\n")
+    assert [f"everybody on this machine can read {tmp_path}/test.yaml"] == told(
+        "id: test\nmqtt: {username: a, password: b}\n"
+    )
+    assert [f"everybody on this machine can read {tmp_path}/key"] == told(f"id: test\nmqtt: {{{tls}}}\n")
+    assert told("id: test\ncamera: {source: 'rtsp://u:p@cam/'}\n")
+
+
+def test_no_command_opens_a_file_to_everybody():
+    """Keys and passwords stay with those who need them."""
+    assert [] == [
+        each.symptom for each in ailments.AILMENTS if re.search(r"chmod \S*(a|o)\+|chmod \d\d[4-7]", each.command)
+    ]
 
 
 def test_without_sudo_the_service_s_own_is_not_looked_at(tmp_path, monkeypatch):

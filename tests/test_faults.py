@@ -434,8 +434,8 @@ def test_secrets_are_told_to_nobody(tmp_path, photos, capsys):
     assert "STATUS=" in told[-1]
     told.append((tmp_path / "log").read_text(encoding="utf-8"))
     assert "reconnecting" in told[-1]
-    assert 8 < sum(f"http://{host}" in text for text in told)  # it is named where the secrets are looked for
     assert [] == [(secret, text) for secret in secrets for text in told if secret in text]
+    assert 8 < sum(f"http://{host}" in text for text in told)  # it is named where the secrets are looked for
 
 
 def overhear(systemd: socket.socket, heard: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The set-up scripts: what they decide, without the network."""
 
+import grp
 import os
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from edge.doctor.ailments import GROUP
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ["scripts/check", "scripts/demo", "scripts/install.sh", "scripts/test", ".ci/run"]
@@ -375,16 +378,18 @@ def machine(checkout, programs, tmp_path):
         shutil.copy(ROOT / name, checkout)
     installer = checkout / "scripts" / "install.sh"
     first, rest = installer.read_text(encoding="utf-8").split("\nswitch_over()", 1)
+    # a group that there is here, so that no rights are needed
+    first = first.replace(f"\ngroup={GROUP}\n", f"\ngroup=${{GROUP-{grp.getgrgid(os.getgid()).gr_name}}}\n")
     installer.write_text(f"{first}\n{PROGRAM}\nswitch_over(){rest}", encoding="utf-8")
     log = tmp_path / "log"
 
     states = tmp_path / "states"
 
-    def install(*arguments, fails="", cut_off=""):
+    def install(*arguments, fails="", cut_off="", **more):
         log.unlink(missing_ok=True)
         environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "LOG": str(log), "FAILS": fails}
         environment |= {"DESTDIR": str(tmp_path / "machine"), "SETTLE_SECONDS": "0"}
-        environment |= {"STATES": str(states), "CUT_OFF": cut_off}
+        environment |= {"STATES": str(states), "CUT_OFF": cut_off} | {key.upper(): each for key, each in more.items()}
         command = [str(installer), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         return done, log.read_text(encoding="utf-8") if log.exists() else ""
@@ -410,6 +415,8 @@ INSTALLED = {
     "etc/edge-depth/edge-depth.yaml",
     "etc/systemd/system/edge-depth.service",
     "etc/systemd/system/edge-depth@.service",
+    "etc/systemd/system/edge-depth.service.d/10-edge-depth-config.conf",
+    "etc/systemd/system/edge-depth@.service.d/10-edge-depth-config.conf",
 }
 
 
@@ -453,6 +460,55 @@ def test_an_upgrade_that_fails_leaves_the_old_version_running(machine, fails, wo
     assert [before] == list((machine.root / "opt/edge-depth/versions").iterdir())
     restarts = [line for line in log.splitlines() if line.startswith("restart")]
     assert (2 if fails == "run" else 0) == len(restarts)
+
+
+def modes(machine):
+    """Return the mode of each configuration, and that of their folder."""
+    folder = machine.root / "etc/edge-depth"
+    return {path.name: oct(path.stat().st_mode & 0o7777) for path in (folder, *folder.iterdir())}
+
+
+def test_the_configuration_is_for_root_and_the_services_alone(machine):
+    """It may hold secrets: the group reads it and nobody else, and what is put beside it is the group's too."""
+    machine()
+    assert {"edge-depth": "0o2755", "edge-depth.yaml": "0o640"} == modes(machine)
+    for name in ("edge-depth", "edge-depth@"):
+        drop_in = machine.root / f"etc/systemd/system/{name}.service.d/10-edge-depth-config.conf"
+        assert f"[Service]\nSupplementaryGroups={grp.getgrgid(os.getgid()).gr_name}\n" in drop_in.read_text()
+
+
+def test_an_upgrade_takes_a_configuration_from_everybody_once_the_services_are_in_the_group(machine):
+    """Not before the new version runs: a version that has no such group could not read it. Others keep their rights."""
+    machine()
+    folder = machine.root / "etc/edge-depth"
+    own, other = folder / "edge-depth.yaml", folder / "edge-depth@front.yaml"
+    other.touch()
+    (folder / "ca.pem").touch()
+    for path, mode in ((own, 0o644), (other, 0o664), (folder / "ca.pem", 0o644), (folder, 0o755)):
+        path.chmod(mode)
+    assert 1 == machine(fails="run")[0].returncode
+    assert "0o644" == modes(machine)["edge-depth.yaml"]
+    done, _ = machine()
+    assert 0 == done.returncode, done.stderr
+    expected = {"edge-depth": "0o2755", "ca.pem": "0o644", "edge-depth.yaml": "0o640", "edge-depth@front.yaml": "0o640"}
+    assert expected == modes(machine)
+    assert "only root, its owner and the services read" in done.stderr
+    own.chmod(0o600)
+    assert 0 == machine()[0].returncode
+    assert "0o600" == modes(machine)["edge-depth.yaml"]
+
+
+def test_a_group_that_is_missing_is_made(machine, programs):
+    """As a group of the system; one that is there is left alone."""
+    put(programs / "getent", "exit 2")
+    put(programs / "groupadd", 'echo "groupadd $*" >>"$LOG"')
+    put(programs / "install", 'case "$*" in *" -g "*) exit 1 ;; *) exec /usr/bin/install "$@" ;; esac')  # no such group
+    assert f"groupadd --system {GROUP}" in machine(group=GROUP)[1]
+
+
+def test_installer_and_doctor_mean_one_group():
+    """What doctor says is to be done fits what the installer has made."""
+    assert f"\ngroup={GROUP}\n" in (ROOT / "scripts" / "install.sh").read_text(encoding="utf-8")
 
 
 def test_a_first_installation_that_can_not_work_leaves_nothing(machine):

@@ -3,6 +3,7 @@
 One section a subsystem. `load` reports every problem of a file at once, each as `file:line: key: problem`.
 """
 
+import errno
 import os
 from pathlib import Path
 
@@ -96,7 +97,8 @@ def load(path: str | Path) -> Config:
         with Path(path).open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+        hint = "; it may hold secrets and is for some alone: try it with sudo" if error.errno == errno.EACCES else ""
+        raise ConfigError(f"{path}: can't be read: {error.strerror}{hint}") from error
     config, instance = _whole(data, str(path)), Path(path).stem.partition("@")[2]
     return config if config.id or not instance else config.model_copy(update={"id": machine_id(instance)})
 

@@ -4,8 +4,10 @@ Whatever may crash or hang is tried in a child process of its own (`edge.doctor.
 """
 
 import errno
+import grp
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
@@ -19,8 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from edge import config as configuration
-from edge.config import STREAM, Config, load, service_state, state_directory
-from edge.doctor.ailments import Finding, diagnosed, found
+from edge.config import STREAM, Config, TlsSection, load, service_state, state_directory
+from edge.doctor.ailments import GROUP, INSTALL, Finding, diagnosed, found
 from edge.doctor.apart import try_apart
 from edge.engines import folder_of
 from edge.errors import ConfigError, EngineError, WeightsError
@@ -131,12 +133,13 @@ def _configuration(path: Path | None, service: bool) -> Iterator[Finding]:
     except ConfigError as error:
         yield found("configuration refused", "; ".join(error.problems))
         return
-    hidden = _hidden_from_service(path, config) if service else []
+    secret, named = _files(path, config)
+    hidden = [file for file in (*secret, *named) if not _service_reads(file)] if service else []
     others = _of_the_same_id(path, config) if service else []
     if others:
         yield found("two cameras of one id", f"{config.id or machine_id()} in {path} and {', '.join(map(str, others))}")
     if hidden:
-        yield found("file hidden from the service", f"the service's user can't read {', '.join(map(str, hidden))}")
+        yield _to_share("file hidden from the service", "the service can't read", hidden)
     elif config.id is None and machine_id() == _PIS_OWN_NAME:
         yield found(
             "host name of every new Pi",
@@ -144,6 +147,8 @@ def _configuration(path: Path | None, service: bool) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "configuration", f"{path}, id {config.id or machine_id()}")
+    if service and (open_ := [file for file in secret if file.exists() and file.stat().st_mode & stat.S_IROTH]):
+        yield _to_share("secret for everybody to read", "everybody on this machine can read", open_)
     for warning in config.warnings:
         yield Finding("note", "configuration", warning)
 
@@ -165,13 +170,43 @@ def _topics(config: Config) -> tuple[str, int, str, str]:
     return section.host, section.port, section.base_topic, config.id or machine_id()
 
 
-def _hidden_from_service(path: Path, config: Config) -> list[Path]:
-    """Return which of the files that the configuration names are not for everybody to read."""
-    tls, password = config.mqtt.tls, config.mqtt.password_file
-    named = [path, *(Path(file) for file in (tls.ca, tls.cert, tls.key) if file)] if tls else [path]
-    if password and Path(password).is_absolute():  # others may be systemd credentials
-        named.append(Path(password))
-    return [file for file in named if os.access(file, os.R_OK) and not file.stat().st_mode & stat.S_IROTH]
+def _files(path: Path, config: Config) -> tuple[list[Path], list[Path]]:
+    """Return the files that hold secrets, and what else the configuration names; systemd's credentials are neither."""
+    tls = config.mqtt.tls or TlsSection()
+    kept = [config.mqtt.password_file, config.web.token_file, tls.key]
+    secret = [path] if _holds_secrets(config) else []
+    secret += [Path(name) for name in kept if name and Path(name).is_absolute()]
+    named = [path, *(Path(name) for name in (tls.ca, tls.cert) if name)]
+    return secret, [file for file in named if file not in secret]
+
+
+def _holds_secrets(config: Config) -> bool:
+    camera = config.camera
+    return any((config.mqtt.password, config.web.token, camera.safe_source != camera.source))
+
+
+def _service_reads(file: Path) -> bool:
+    """Return whether the service's user can read a file; one that we can't see is told elsewhere."""
+    if not os.access(file, os.R_OK):
+        return True
+    status = file.stat()
+    ours = bool(status.st_mode & stat.S_IRGRP) and status.st_gid == _group_id()
+    return ours or bool(status.st_mode & stat.S_IROTH)
+
+
+def _group_id() -> int | None:
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return None
+
+
+def _to_share(symptom: str, words: str, files: list[Path]) -> Finding:
+    """Return the finding of files that the group should read; where there is no such group, the installer makes it."""
+    quoted = " ".join(shlex.quote(str(file)) for file in files)
+    finding = found(symptom, f"{words} {', '.join(map(str, files))}")
+    command = finding.command.replace("FILE", quoted) if _group_id() is not None else INSTALL
+    return replace(finding, command=command)
 
 
 def _state() -> Finding:

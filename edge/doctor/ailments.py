@@ -31,7 +31,8 @@ class Ailment:
     state: Literal["note", "wrong"] = "wrong"
 
 
-_INSTALL = "sudo scripts/install.sh"
+GROUP = "edge-depth-config"  # the services are in it; scripts/install.sh makes it
+INSTALL = "sudo scripts/install.sh"
 
 AILMENTS = (
     Ailment(
@@ -55,8 +56,15 @@ AILMENTS = (
     Ailment(
         symptom="file hidden from the service",
         check="configuration",
-        cause="permission: the service is a user of its own; secrets go by systemd/examples/credentials.conf",
-        command="sudo chmod a+r FILE",
+        cause=f"permission: the service reads what everybody or the group {GROUP} may; secrets belong to the group",
+        command=f"sudo chgrp {GROUP} FILE && sudo chmod 640 FILE",
+    ),
+    Ailment(
+        symptom="secret for everybody to read",
+        check="configuration",
+        cause="permission: every user and program of this machine can read it",
+        command=f"sudo chgrp {GROUP} FILE && sudo chmod 640 FILE",
+        state="note",
     ),
     Ailment(
         symptom="host name of every new Pi",
@@ -88,7 +96,7 @@ AILMENTS = (
         check="torch|onnxruntime|network",
         shows=r"SIGILL",
         cause="a build for other processors: torch 2.6.0 and 2.10.0 stop so on a Pi 4",
-        command=_INSTALL,
+        command=INSTALL,
     ),
     Ailment(
         symptom="library missing (`.so`: cannot open shared object file)",
@@ -102,7 +110,7 @@ AILMENTS = (
         check="torch|network",
         shows=r"operator torchvision::nms does not exist",
         cause="torch and torchvision come from two indexes",
-        command=_INSTALL,
+        command=INSTALL,
     ),
     Ailment(
         symptom="killed (SIGKILL), or can't allocate memory",
@@ -123,28 +131,28 @@ AILMENTS = (
         check="camera",
         shows=r"picamera2 needs Picamera2|No module named '(picamera2|libcamera)'",
         cause="picamera2 is not installed, or the environment does not see the system's packages",
-        command="sudo apt install python3-picamera2; " + _INSTALL,
+        command="sudo apt install python3-picamera2; " + INSTALL,
     ),
     Ailment(
         symptom="numpy.dtype size changed",
         check="camera",
         shows=r"does not fit this numpy",
         cause="Bookworm's simplejpeg beside numpy 2",
-        command=_INSTALL,
+        command=INSTALL,
     ),
     Ailment(
         symptom="No module named …",
         check="torch|onnxruntime|network|camera|broker",
         shows=r"No module named",
         cause="the installation is not whole",
-        command=_INSTALL,
+        command=INSTALL,
     ),
     Ailment(
         symptom="a crash (SIGSEGV, SIGBUS)",
         check="torch|onnxruntime|network|camera|broker",
         shows=r"stopped by SIG",
         cause="a damaged installation, or a worn card",
-        command=_INSTALL,
+        command=INSTALL,
     ),
     Ailment(
         symptom="model.cpus can't be used",
@@ -186,7 +194,7 @@ AILMENTS = (
         check="torch|onnxruntime|network",
         shows=r"",
         cause="the network does not run, as said",
-        command=_INSTALL,
+        command=INSTALL,
     ),
     Ailment(
         symptom="camera not allowed",
