@@ -187,7 +187,7 @@ REFUSED = {
     "mqtt: {port: '1883'}": "c.yaml:1: mqtt.port: must be a whole number, not '1883'",
     "mqtt: {port: true}": "c.yaml:1: mqtt.port: must be a whole number, not true",
     "mqtt:\n  port:\n": "c.yaml:2: mqtt.port: must be a whole number, not nothing",
-    "mqtt: {protocol: 5}": "c.yaml:1: mqtt.protocol: must be '3.1.1' or '5', not 5",
+    "mqtt: {protocol: 5}": "c.yaml:1: mqtt.protocol: must be 'auto', '3.1.1' or '5', not 5",
     "mqtt: {keepalive: [1, 2]}": "c.yaml:1: mqtt.keepalive: must be a whole number, not a list of 2",
     "mqtt: {host: 'broker:1883'}": (
         "c.yaml:1: mqtt.host: must be a host name or an address alone, such as localhost; the port has its own key, "

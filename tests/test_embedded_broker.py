@@ -28,7 +28,7 @@ def broker() -> Iterator[EmbeddedBroker]:
 
 def test_mosquitto_sub_gets_what_is_retained_and_what_is_live(broker: EmbeddedBroker):
     """A subscriber gets the retained status and, live, a picture of 60 kB byte for byte."""
-    made = Publisher(MqttSection(host=HOST, port=broker.port), Topics("edge-depth", "demo"), "demo")
+    made = Publisher(MqttSection(host=HOST, port=broker.port, protocol="3.1.1"), Topics("edge-depth", "demo"), "demo")
     made.start()
     eventually(lambda: made.published == 1, "the birth to be acknowledged")
     command = ["mosquitto_sub", "-h", HOST, "-p", str(broker.port), "-t", "edge-depth/#", "-F", "%t %r %x"]
@@ -49,10 +49,22 @@ def test_it_is_quiet(caplog: pytest.LogCaptureFixture):
     assert [] == [record.getMessage() for record in caplog.records]
 
 
+def test_a_broker_that_waits_for_more_of_an_mqtt_5_client_is_spoken_to_in_3_1_1(broker: EmbeddedBroker):
+    """It takes the properties for something else and never answers: the client does not wait for its keepalive."""
+    section = MqttSection(host=HOST, port=broker.port, keepalive=3600)
+    made = Publisher(section, Topics("edge-depth", "demo"), "demo")
+    made.start()
+    eventually(lambda: made.connected, "a connection")
+    assert made.problem is None
+    made.stop()
+
+
 def test_it_ends_with_its_clients_connected():
     """Leaving the `with` closes the port and ends the thread, whoever is still connected."""
     with EmbeddedBroker() as broker:
-        made = Publisher(MqttSection(host=HOST, port=broker.port), Topics("edge-depth", "demo"), "demo")
+        made = Publisher(
+            MqttSection(host=HOST, port=broker.port, protocol="3.1.1"), Topics("edge-depth", "demo"), "demo"
+        )
         made.start()
         eventually(lambda: made.connected, "a connection")
     assert "broker" not in [thread.name for thread in threading.enumerate()]

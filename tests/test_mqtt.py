@@ -8,15 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttSection, TlsSection
 from edge.errors import ConfigError
 from edge.mqtt import Publisher, client_id_for
+from edge.mqtt.connection import Versions
 from edge.records import Message
 from edge.topics import Topics
 from tests.broker import HOST, Certificates, Mosquitto, Subscriber, eventually, make_certificates
@@ -67,7 +71,7 @@ def problem_with(made: Publisher, words: str) -> str:
 # --- birth, will and farewell -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+@pytest.mark.parametrize("protocol", ["3.1.1", "5", "auto"])
 def test_a_connection_is_announced_and_carries_messages(broker: Mosquitto, protocol: str):
     """With either version of MQTT the broker retains `online`, and messages arrive as they were given."""
     with Subscriber(broker.port, protocol=protocol) as subscriber, publisher(broker.port, protocol=protocol) as made:
@@ -166,7 +170,9 @@ def test_a_retained_message_that_is_out_of_date_never_comes_last(broker: Mosquit
 def test_a_half_open_connection_is_noticed():
     """A peer that accepts and then says nothing more is given up after the keepalive."""
     with socket.create_server((HOST, 0)) as server:
-        section = MqttSection(host=HOST, port=server.getsockname()[1]).model_copy(update={"keepalive": 1})
+        section = MqttSection(host=HOST, port=server.getsockname()[1], protocol="3.1.1").model_copy(
+            update={"keepalive": 1}
+        )
         made = Publisher(section, TOPICS, "hall")
         made.start()
         peer, _ = server.accept()
@@ -192,7 +198,7 @@ def test_a_problem_is_logged_once(caplog: pytest.LogCaptureFixture):
 # --- refused ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+@pytest.mark.parametrize("protocol", ["3.1.1", "5", "auto"])
 def test_a_refused_connack_is_not_a_connection(tmp_path: Path, protocol: str):
     """With a wrong password the publisher is not connected and says so in words; with the right one it is."""
     with Mosquitto(tmp_path / "broker", passwords={"pi": "right"}) as broker:
@@ -474,20 +480,164 @@ def test_a_subscription_that_is_refused_is_told(tmp_path: Path):
 
     with socket.create_server((HOST, 0)) as server:
         threading.Thread(target=answer, args=(server,), daemon=True).start()
-        with publisher(server.getsockname()[1], listening={"filters": TOPICS.filters}) as made:
+        with publisher(server.getsockname()[1], listening={"filters": TOPICS.filters}, protocol="3.1.1") as made:
             assert "edge-depth/hall/request/+" in problem_with(made, "commands are not heard")
 
 
-def test_a_large_message_is_kept_from_us_on_mqtt_5(broker: Mosquitto):
-    """The broker is told what is too large for a command, and delivers the next one."""
+@pytest.mark.parametrize("protocol", ["3.1.1", "auto"])
+def test_a_large_message_is_not_taken(broker: Mosquitto, protocol: str, caplog: pytest.LogCaptureFixture):
+    """It costs neither the connection nor the next command; MQTT 5 keeps it from us, else the log names it."""
     heard: list[bytes] = []
     listening = {"filters": TOPICS.filters, "on_message": lambda _, payload: heard.append(payload)}
-    with publisher(broker.port, listening=listening, protocol="5") as made, Subscriber(broker.port) as sender:
-        connected(made)
-        sender.publish("edge-depth/hall/request/relearn", bytes(200_000))
-        sender.publish("edge-depth/hall/request/relearn", b"small")
-        eventually(lambda: heard, "the small one")
+    with Subscriber(broker.port) as sender:
+        sender.publish("edge-depth/hall/request/reload", bytes(200_000), retain=True)
+        with publisher(broker.port, listening=listening, protocol=protocol) as made:
+            connected(made)
+            for _ in range(30):  # more than a broker sends before any is confirmed
+                sender.publish("edge-depth/hall/request/relearn", bytes(200_000))
+            sender.publish("edge-depth/hall/request/relearn", b"small")
+            eventually(lambda: heard, "the small one")
+        eventually(lambda: b"offline" in sender.live(STATUS), "the farewell")
+        assert [b"online", b"offline"] == sender.live(STATUS)
     assert [b"small"] == heard
+    told = [record.getMessage() for record in caplog.records if "not taken" in record.getMessage()]
+    assert (31 if protocol == "3.1.1" else 0) == len(told)
+    assert all("edge-depth/hall/request/re" in line for line in told)
+
+
+def packet(command: int, body: bytes, length: int | None = None) -> bytes:
+    """Return an MQTT packet; with another `length` than the body's only its beginning."""
+    left, digits = len(body) if length is None else length, bytearray()
+    while True:
+        left, digit = divmod(left, 128)
+        digits.append(digit | 128 * bool(left))
+        if not left:
+            return bytes([command]) + bytes(digits) + body
+
+
+def publication(topic: str) -> bytes:
+    return len(topic).to_bytes(2, "big") + topic.encode()
+
+
+@pytest.mark.parametrize(("protocol", "accepted"), [("3.1.1", b"\0\0"), ("5", b"\0\0\0")])
+def test_a_huge_message_takes_no_memory(protocol: str, accepted: bytes):
+    """Of 40 MB that a broker sends whatever it was told some hundred kilobytes are held, and what follows is heard."""
+    topic, size, heard = "edge-depth/hall/request/relearn", 40 << 20, []
+    properties = b"\0" * (protocol == "5")
+    listening = {"on_message": lambda *message: heard.append(message)}
+    with (
+        socket.create_server((HOST, 0)) as server,
+        publisher(server.getsockname()[1], listening=listening, protocol=protocol) as made,
+    ):
+        peer, _ = server.accept()
+        peer.sendall(packet(0x20, accepted))
+        connected(made)
+        tracemalloc.start()
+        try:
+            head, chunk = publication(topic) + properties, bytes(1 << 16)
+            peer.sendall(packet(0x30, head, len(head) + size))
+            for _ in range(size // len(chunk)):
+                peer.sendall(chunk)
+            peer.sendall(packet(0x30, head + b"small"))
+            eventually(lambda: heard, "the small one")
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        finally:
+            tracemalloc.stop()
+        assert [(topic, b"small")] == heard
+        peer.close()
+
+
+def test_what_can_not_be_understood_costs_a_connection_and_no_more(caplog: pytest.LogCaptureFixture):
+    """A topic that is no text, from a broker that is not well: the next connection is made."""
+    with (
+        socket.create_server((HOST, 0)) as server,
+        publisher(server.getsockname()[1], protocol="3.1.1") as made,
+    ):
+        for _ in range(2):
+            peer, _ = server.accept()
+            peer.sendall(packet(0x20, b"\0\0"))
+            connected(made)
+            peer.sendall(packet(0x30, b"\0\2\xff\xfe"))
+            eventually(lambda: not made.connected, "the end of the connection")
+            peer.close()
+    assert [UnicodeDecodeError] * 2 == [record.exc_info[0] for record in caplog.records if record.exc_info]
+
+
+def test_what_fails_of_a_message_leaves_the_connection(broker: Mosquitto, caplog: pytest.LogCaptureFixture):
+    """Whoever is told of it may fail; the next message is heard."""
+    heard: list[bytes] = []
+
+    def hear(topic: str, payload: bytes) -> None:
+        heard.append(payload)
+        raise RuntimeError("made up")
+
+    listening = {"filters": TOPICS.filters, "on_message": hear}
+    with Subscriber(broker.port) as sender, publisher(broker.port, listening=listening) as made:
+        connected(made)
+        for payload in (b"1", b"2"):
+            sender.publish("edge-depth/hall/request/relearn", payload)
+        eventually(lambda: len(heard) == 2, "both")
+        assert made.connected
+    assert ["made up"] * 2 == [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+
+
+# --- the version of MQTT ----------------------------------------------------------------------------------------------
+
+
+def old_broker(server: socket.socket, answer: bytes, levels: list[int], accepts: int) -> None:
+    """Accept connections of MQTT 3.1.1 and end them, so many in all; answer others as a broker that knows no other."""
+    for _ in range(accepts):
+        peer, _ = server.accept()
+        asked = peer.recv(1000)
+        levels.append(asked[asked.index(b"MQTT") + 4])
+        peer.sendall(packet(0x20, b"\0\0") if levels[-1] == 4 else answer)
+        peer.close()
+
+
+@pytest.mark.parametrize("answer", [b"", packet(0x20, b"\0\1"), packet(0x20, b"\0\x84\0"), b"\x20\x02"])
+def test_a_broker_that_does_not_speak_mqtt_5_is_spoken_to_in_3_1_1(answer: bytes, caplog: pytest.LogCaptureFixture):
+    """At once and without a word, whatever it answers; it is remembered for the next connection."""
+    caplog.set_level(logging.INFO, "edge.mqtt")
+    levels: list[int] = []
+    with socket.create_server((HOST, 0)) as server, publisher(server.getsockname()[1]) as made:
+        old_broker(server, answer, levels, 3)
+        eventually(lambda: "lost" in (made.problem or ""), "the loss")
+    assert [5, 4, 4] == levels
+    assert caplog.records[0].getMessage().endswith("as hall, MQTT 3.1.1")
+
+
+def test_mqtt_5_is_spoken_where_the_broker_does(broker: Mosquitto, caplog: pytest.LogCaptureFixture):
+    """Without a word in the configuration; a broker that is being started does not end that."""
+    caplog.set_level(logging.INFO, "edge.mqtt")
+    with socket.create_server((HOST, 0)) as server:
+        port, levels = server.getsockname()[1], []
+        with publisher(port) as made:
+            for _ in range(4):
+                peer, _ = server.accept()
+                asked = peer.recv(1000)
+                levels.append(asked[asked.index(b"MQTT") + 4])
+                peer.close()
+            problem_with(made, "does not accept")
+    assert [5, 4, 5, 4] == levels
+    with publisher(broker.port) as made:
+        connected(made)
+    assert any(record.getMessage().endswith("as hall, MQTT 5") for record in caplog.records)
+
+
+def test_a_refusal_that_is_no_matter_of_versions_is_told_at_once():
+    """Another version would be refused likewise; what has worked is kept until a broker refuses its version."""
+    refused = ReasonCode(PacketTypes.CONNACK, "Not authorized")
+    unknown = ReasonCode(PacketTypes.CONNACK, "Unsupported protocol version")
+    versions = Versions("auto")
+    assert (False, 5) == (versions.refused(refused), versions.current)
+    assert (True, 4) == (versions.refused(unknown), versions.current)
+    versions.accepted()
+    assert (False, 4) == (versions.refused(None), versions.current)
+    assert (False, 5) == (versions.refused(unknown), versions.current)
+    for only, level in (("3.1.1", 4), ("5", 5)):
+        versions = Versions(only)
+        assert [False, False] == [versions.refused(reason) for reason in (unknown, None)]
+        assert level == versions.current
 
 
 # --- nothing out of date ----------------------------------------------------------------------------------------------

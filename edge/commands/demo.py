@@ -81,7 +81,7 @@ def _configuration(args: argparse.Namespace, clip: Clip | None, port: int) -> "C
         "zones": tuple(zone.model_dump() for zone in thirds()),
         "heatmap": {"interval": 0.25},
         "publish": {"health_interval": 5.0},
-        "mqtt": {"host": "127.0.0.1", "port": port},
+        "mqtt": {"host": "127.0.0.1", "port": port, "protocol": "3.1.1"},
         "power": {"max_rss": None},  # nobody would start it again
         "web": {"listen": "127.0.0.1:0"},
     }

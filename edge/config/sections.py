@@ -231,7 +231,7 @@ class MqttSection(Section):
     password_file: Text | None = None
     client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     keepalive: Annotated[int, within(5, 3600)] = 30
-    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    protocol: Literal["auto", "3.1.1", "5"] = "auto"
     base_topic: BaseTopic = "edge-depth"
     discovery: Discovery = "device"
     discovery_prefix: BaseTopic = "homeassistant"

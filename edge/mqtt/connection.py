@@ -5,6 +5,7 @@ import socket
 import ssl
 from pathlib import Path
 
+from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttSection, TlsSection
@@ -20,6 +21,11 @@ _REFUSALS = {
     "and the broker's access list",
     "Client identifier not valid": "the client id is not accepted; check mqtt.client_id",
     "Unsupported protocol version": "the broker does not speak this version; change mqtt.protocol",
+}
+# Refusals that have nothing to do with the version of MQTT.
+_WITH_ANY_VERSION = {
+    *("Bad user name or password", "Not authorized", "Client identifier not valid", "Server unavailable"),
+    *("Server busy", "Banned", "Quota exceeded", "Use another server", "Server moved", "Connection rate exceeded"),
 }
 _TWO = "is there another client with this id? Give each daemon its own id and mqtt.client_id"
 _LOSSES = {
@@ -52,6 +58,45 @@ def _text_of(path: Path) -> str:
 def refusal(reason: ReasonCode) -> str:
     """Return why the broker does not accept the connection, in words."""
     return _REFUSALS.get(reason.getName(), reason.getName())
+
+
+class Versions:
+    """Which version of MQTT is spoken: MQTT 5 first, where a broker does not take it 3.1.1, and then what was accepted.
+
+    `configured` is `mqtt.protocol`. A broker that is about to start, or something in front of it, closes connections
+    too: each round begins with MQTT 5 anew, until one is accepted.
+    """
+
+    def __init__(self, configured: str) -> None:
+        self._automatic = self._open = configured == "auto"
+        self.first = self.current = (
+            MQTTProtocolVersion.MQTTv311 if configured == "3.1.1" else MQTTProtocolVersion.MQTTv5
+        )
+
+    @property
+    def tried_out(self) -> bool:
+        """Whether nobody knows yet that the broker speaks it, and another one may do better."""
+        return self._open and self.current == MQTTProtocolVersion.MQTTv5
+
+    def accepted(self) -> None:
+        """Note that a broker has accepted the connection: nothing else is tried from now on."""
+        self._open, self.first = False, self.current
+
+    def begin_anew(self) -> None:
+        """Note that no connection was made at all."""
+        self.current = self.first
+
+    def refused(self, reason: ReasonCode | None) -> bool:
+        """Note that a connection was not accepted, None: it was closed; return whether another version is worth a try.
+
+        A broker that has accepted one, and refuses it for its version's sake by now, is another one: all is tried anew.
+        """
+        foreign = reason is not None and reason.getName() not in _WITH_ANY_VERSION
+        if self._automatic and foreign and not self._open:
+            self._open, self.first = True, MQTTProtocolVersion.MQTTv5
+        another = self.tried_out and (foreign or reason is None)
+        self.current = MQTTProtocolVersion.MQTTv311 if another else self.first
+        return another
 
 
 class Losses:

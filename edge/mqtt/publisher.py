@@ -7,8 +7,8 @@ acknowledges no QoS 0, but a broker answers in order: behind each batch goes an 
 subscribed to, and its answer tells that the broker has read the batch.
 """
 
-import contextlib
 import logging
+import math
 import random
 import socket
 import struct
@@ -18,21 +18,23 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
-from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttSection
-from edge.mqtt.connection import Losses, check_host, refusal, tls_context, why_unreachable
+from edge.mqtt.client import BoundedClient
+from edge.mqtt.connection import Losses, Versions, check_host, refusal, tls_context, why_unreachable
 from edge.records import Message
 from edge.topics import Topics
 
 logger = logging.getLogger(__name__)
 
 _MAX_BYTES = 1_000_000  # mosquitto 2.1 disconnects whoever sends a packet above 2 MB
-_MAX_HEARD_BYTES = 65536  # what a broker may send us, with MQTT 5, which lets us say so
+_MAX_HEARD_BYTES = 65536  # what a broker may send us; with MQTT 5 it is told
+_MOST_HELD_BYTES = 2 * _MAX_HEARD_BYTES  # of a longer one: with the longest topic too its payload is above the limit
 _MOST_EVENTS = 100
 _SEND_BUFFER_BYTES = 65536  # the kernel's default grows to megabytes: many stale pictures on a slow link
 _STALL_SECONDS = 2.0  # a broker that takes longer to answer leaves a gap, and what waited is old
@@ -40,6 +42,7 @@ _FIRST_WAIT_SECONDS = 1
 _COLD_WAIT_SECONDS = 29  # with the jitter 30, for a broker that has never been there
 _WARM_WAIT_SECONDS = 2  # with the jitter 3, for one that has
 _JITTER_SECONDS = 1.0  # so that many cameras don't come back in step
+_ANSWER_SECONDS = 3.0  # for a broker that may not speak MQTT 5: some wait for more in place of an answer
 _STOP_SECONDS = 2.0  # for the farewell, and again for the network thread's end
 
 
@@ -94,8 +97,9 @@ class Publisher:
         self._never_subscribed = f"{topics.root}/-"
         self._stopping = threading.Event()
         # Known to the network thread only.
-        self._refusal: str | None = None
+        self._refusal: ReasonCode | None = None
         self._losses = Losses()
+        self._versions = Versions(section.protocol)
         self._ignored: set[str] = set()
         # The condition guards what follows. _waiting holds one message a topic at most, with the time that it came;
         # _in_flight is what paho has, from before it is handed over until the broker has it. paho must not be called
@@ -140,9 +144,9 @@ class Publisher:
         self._client.reconnect_delay_set(_FIRST_WAIT_SECONDS, _COLD_WAIT_SECONDS)
         # what was sent to us while we were away is out of date: no session is kept
         section = self._section
-        clean, properties = (True, _on_connecting()) if section.protocol == "5" else (MQTT_CLEAN_START_FIRST_ONLY, None)
-        self._client.connect_async(
-            section.host, section.port, section.keepalive, clean_start=clean, properties=properties
+        self._speak()
+        self._client.connect_async(  # what only MQTT 5 has is left out with another version
+            section.host, section.port, section.keepalive, clean_start=True, properties=_on_connecting()
         )
         self._client.loop_start()
 
@@ -190,20 +194,13 @@ class Publisher:
         if told:
             self._client.disconnect()
         else:
-            self._break_off()
+            self._client.break_off()  # the will says `offline`
         # loop_stop waits for whatever paho is about, such as looking up a name, without a limit; its thread is a daemon
         ending = threading.Thread(target=self._client.loop_stop, name="mqtt-stop", daemon=True)
         ending.start()
         ending.join(_STOP_SECONDS)
         self._connected = False
         self._problem = "stopped"
-
-    def _break_off(self) -> None:
-        """End the connection without the DISCONNECT that would revoke the will: the will says `offline`."""
-        sock = self._client.socket()
-        if isinstance(sock, socket.socket):
-            with contextlib.suppress(OSError):  # the broker may have ended it in between
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # SSLSocket's own would pull TLS from under paho
 
     @property
     def _where(self) -> str:
@@ -212,10 +209,9 @@ class Publisher:
     def _status(self, status: str) -> Message:
         return Message(topic=self._status_topic, payload=status.encode(), qos=1, retain=True)
 
-    def _make_client(self) -> Client:
+    def _make_client(self) -> BoundedClient:
         section = self._section
-        protocol = MQTTProtocolVersion.MQTTv5 if section.protocol == "5" else MQTTProtocolVersion.MQTTv311
-        client = Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=protocol)
+        client = BoundedClient(self._client_id, _MOST_HELD_BYTES)
         check_host(section.host)
         if section.username is not None:
             client.username_pw_set(section.username, section.read_password())
@@ -261,7 +257,7 @@ class Publisher:
 
     def _on_publishing(self, message: Message) -> Properties | None:
         """Return what only MQTT 5 can say of a message: how long it is worth anything."""
-        if message.expires_seconds is None or self._section.protocol != "5":
+        if message.expires_seconds is None or self._client.protocol != MQTTProtocolVersion.MQTTv5:
             return None
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.MessageExpiryInterval = message.expires_seconds
@@ -330,12 +326,14 @@ class Publisher:
         self, client: Client, userdata: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
-            self._refusal = f"{self._where} refuses the connection: {refusal(reason)}"
+            self._refusal = reason
             return
+        self._versions.accepted()
         client.reconnect_delay_set(_FIRST_WAIT_SECONDS, _WARM_WAIT_SECONDS)
         self._losses.connected(time.monotonic())
         if self._filters:
-            client.subscribe([(each, 1) for each in self._filters])
+            # QoS 0: of QoS 1 mosquitto counts what is too large for us as on its way for ever, and then sends no more
+            client.subscribe([(each, 0) for each in self._filters])
         with self._changed:
             lost = [message for message, _ in self._waiting.values()]
             # An unacknowledged QoS 1 message stays in flight: paho sends it again by itself, after this call.
@@ -348,11 +346,14 @@ class Publisher:
             self._wait_with_retained()
             self._connected = True
             self._problem = None
-        logger.info("connected to the broker %s as %s", self._where, self._client_id)
+        version = "5" if self._client.protocol == MQTTProtocolVersion.MQTTv5 else "3.1.1"
+        logger.info("connected to the broker %s as %s, MQTT %s", self._where, self._client_id, version)
         self._on_gap(connection_is_new=True)
         self._send_next()
 
     def _on_connect_fail(self, client: Client, userdata: Any) -> None:
+        self._versions.begin_anew()
+        self._speak()
         # paho calls this inside its `except OSError` and passes no reason
         self._fail(f"{self._where} can't be reached: {why_unreachable(sys.exception())}")
 
@@ -365,10 +366,21 @@ class Publisher:
         if self._stopping.is_set():
             logger.info("left the broker %s", self._where)
             return
-        self._fail(self._refusal or self._describe_loss(accepted, reason))
-        self._refusal = None
+        refused, self._refusal = self._refusal, None
+        if not accepted:
+            at_once = self._versions.refused(refused)
+            self._speak(at_once=at_once)
+            if at_once:
+                return
+        self._fail(self._describe_loss(accepted, reason, refused))
 
-    def _describe_loss(self, accepted: bool, reason: ReasonCode) -> str:
+    def _speak(self, *, at_once: bool = False) -> None:
+        patience = _ANSWER_SECONDS if self._versions.tried_out else math.inf
+        self._client.speak(self._versions.current, at_once=at_once, patience_seconds=patience)
+
+    def _describe_loss(self, accepted: bool, reason: ReasonCode, refused: ReasonCode | None) -> str:
+        if refused is not None:
+            return f"{self._where} refuses the connection: {refusal(refused)}"
         words = self._losses.describe(reason, time.monotonic())
         if accepted:
             return f"the connection to {self._where} was lost: {words}"
@@ -393,7 +405,10 @@ class Publisher:
             self._tell(f"the broker lets this client not listen to {', '.join(refused)}; commands are not heard")
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
-        if not message.retain:
+        if len(message.payload) > _MAX_HEARD_BYTES:
+            topic = ascii(message.topic[:200])
+            logger.warning("%s: a message of more than %d bytes is not taken", topic, _MAX_HEARD_BYTES)
+        elif not message.retain:
             try:
                 self._heard(message.topic, bytes(message.payload))
             except Exception:  # the connection goes on
