@@ -8,12 +8,10 @@ from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from edge.web import Access, Uploads, connections, create_app
+from edge.web import connections
 from edge.web.streams import STREAMS
-from tests.page_rig import MadeBoard, MadeEstimator, Works, serving
+from tests.page_rig import Works, serving
 from tests.test_pictures import encode, scene
 from tests.test_web import fetch
 
@@ -416,42 +414,3 @@ def test_no_request_does_harm(page, connect, caplog):
             sock.close()
     assert statuses > {200, 400, 401, 403, 404, 405, 413}
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
-
-
-WORDS = st.text(max_size=6) | st.sampled_from(
-    (
-        "zones",
-        "name",
-        "polygon",
-        "privacy_masks",
-        "triggers",
-        "calibration",
-        "points",
-        "floor",
-        "x",
-        "y",
-        "metres",
-        "door",
-    )
-)
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=4),
-    max_leaves=12,
-)
-
-
-@pytest.fixture(scope="module")
-def app(works):
-    """The page, without a server."""
-    uploads = Uploads(MadeEstimator(), max_bytes=200_000, max_pixels=1_000_000)
-    return create_app(MadeBoard(), Access({"localhost"}, 80, token=TOKEN), uploads=uploads, counter=works)
-
-
-@settings(max_examples=100)
-@given(st.sampled_from(("propose", "apply")), st.dictionaries(WORDS, ANYTHING, max_size=4))
-def test_no_change_does_harm(app, command, document):
-    """Whatever is to be set is taken, or refused with 4xx and a reason."""
-    answer = app.test_client().post(f"/api/setup/{command}", data=json.dumps(document), headers=BEARER)
-    assert answer.status_code == 200 or 400 <= answer.status_code < 500
-    assert answer.json.get("reason", "") or answer.status_code == 200

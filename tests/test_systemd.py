@@ -149,3 +149,8 @@ def test_the_daemon_runs_as_nobody_in_particular(service):
 def test_a_reload_is_the_signal_that_the_daemon_takes(service):
     """`systemctl reload` sends SIGHUP."""
     assert "/bin/kill -HUP $MAINPID" == service["ExecReload"]
+
+
+def test_the_log_is_bounded(service):
+    """Also what C libraries write themselves, such as libjpeg of each damaged picture that somebody sends."""
+    assert ("10min", "1000") == (service["LogRateLimitIntervalSec"], service["LogRateLimitBurst"])
