@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.cli import main
@@ -177,3 +178,20 @@ def test_every_line_break_ends_a_file(rig, ending):
     """A file made on another system is whole too."""
     rig.path.write_bytes(f"id: hall{ending}camera:{ending}".encode())
     assert "hall" == load(rig.path).id
+
+
+def test_a_thousand_damaged_files_take_nothing_away(rig):
+    """Cut off, with a hole, with other bytes: each is refused, waits, or leaves every zone, mask and trigger."""
+    good, random = rig.path.read_bytes(), np.random.default_rng(19)
+    ends = {"refused": 0, "waits": 0, "done": 0}
+    for _ in range(1000):
+        start, length = int(random.integers(len(good))), int(random.integers(1, 60))
+        filling = random.choice([b"", b"\n", random.bytes(1), b"[]", b"null", b"#"])
+        rig.path.write_bytes(good[:start] + filling + (good[start + length :] if random.random() < 0.7 else b"\n"))
+        answer = rig.reloading.read(0.0)
+        ends["waits" if not answer.done() else "refused" if answer.exception(0) else "done"] += 1
+        config = rig.overlay.config
+        there = [len(config.camera.privacy_masks), len(config.scene.ignore_masks), len(config.zones)]
+        assert [2, 1, 1, 1] == [*there, len(config.triggers)]
+    assert all(ends.values())
+    assert [[]] * ends["done"] == rig.done
