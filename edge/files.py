@@ -20,5 +20,14 @@ def open_regular(path: Path) -> BufferedReader:
     return file
 
 
+def without_following(path: str, flags: int) -> int:
+    """Open as `os.open` does, unless it is a link: an `opener` for what is written under a name of ours.
+
+    Raises:
+        OSError: it can't be opened, or is a link.
+    """
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)

@@ -21,6 +21,7 @@ LAYERS = {
     "edge.config": 1,
     "edge.topics": 1,
     "edge.child": 1,
+    "edge.owner": 1,
     "edge.board": 2,
     "edge.camera": 2,
     "edge.embedded_broker": 2,

@@ -51,7 +51,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def main(args: argparse.Namespace) -> int:
     """Measure and print; return 0, or 70 where nothing could be measured."""
+    from edge.config import state_directory
     from edge.errors import EngineError
+    from edge.owner import become_owner
+
+    become_owner(state_directory())
+
     from edge.weights import identify
 
     info = identify(args.weights)

@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Make the files; return 0."""
-    from edge.config import ModelSection
+    from edge.config import ModelSection, state_directory
+    from edge.owner import become_owner
+
+    become_owner(state_directory())
+
     from edge.export import Samples, export, photographs, samples_of
     from edge.weights import identify
 

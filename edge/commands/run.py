@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from edge.errors import EdgeError, ThreadStuck
@@ -21,12 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; return 0."""
-    from edge.config import load
+    from edge.config import load, state_directory
+    from edge.owner import become_owner
     from edge.pictures import bound_decoder
 
     config = load(args.config)
     logging.getLogger().setLevel(config.log.level.upper())
     bound_decoder(_most_pixels(config))
+    become_owner(state_directory(Path(args.config)))
 
     from edge.daemon import Daemon  # here: a bad file is told before torch is waited for
 

@@ -3,8 +3,9 @@
 import argparse
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from edge.errors import WeightsError
 
@@ -45,14 +46,31 @@ def _seconds(text: str) -> float:
 
 def main(args: argparse.Namespace) -> int:
     """Do what was asked; return 0, or raise WeightsError (78)."""
-    match args.action:
-        case "list":
-            return _list()
-        case "fetch":
-            return _fetch(args)
-        case "import":
-            return _import(args.file, args.name)
-    return _verify(args.file)
+    from edge.config import state_directory
+    from edge.owner import become_owner
+
+    with ExitStack() as stack:
+        carried = _carried(args)  # with the rights of who asked, whose file it is
+        file = stack.enter_context(carried) if carried else None
+        become_owner(state_directory())
+        match args.action:
+            case "list":
+                return _list()
+            case "fetch":
+                return _fetch(args)
+            case "import":
+                return _import(args.file, args.name, file)
+        return _verify_checkpoint(Path(args.file), file) if file else _verify(args.file)
+
+
+def _carried(args: argparse.Namespace) -> IO[bytes] | None:
+    """Return the checkpoint that was named, opened; None where none was."""
+    from edge.weights import open_foreign
+
+    named = args.action == "import" or (args.action == "verify" and not args.file.endswith(".safetensors"))
+    if not named or (args.action == "verify" and not Path(args.file).is_file()):
+        return None
+    return open_foreign(Path(args.file))
 
 
 def _list() -> int:
@@ -131,12 +149,12 @@ def _import_fetched(checkpoint: Path, url: str, name: str | None) -> None:
         checkpoint.unlink()
 
 
-def _import(path: Path, name: str | None) -> int:
+def _import(path: Path, name: str | None, file: IO[bytes] | None = None) -> int:
     from edge.export import import_checkpoint
     from edge.weights import OFFICIAL
 
     print(f"checking {path}; takes a few seconds", file=sys.stderr)
-    made = import_checkpoint(path, name)
+    made = import_checkpoint(path, name, file)
     print(f"{made.path}: imported as {name or OFFICIAL.name}, {made.path.stat().st_size / 1e6:.1f} MB")
     print(f"sha256 of the original: {made.original_sha256}")
     print(f"output differs from the original's by {made.error:.3%} of its range at most")
@@ -145,8 +163,6 @@ def _import(path: Path, name: str | None) -> int:
 
 
 def _verify(setting: str) -> int:
-    if Path(setting).is_file() and not setting.endswith(".safetensors"):
-        return _verify_checkpoint(Path(setting))
     from edge.network import build
     from edge.weights import load
 
@@ -163,11 +179,11 @@ def _verify(setting: str) -> int:
     return 0
 
 
-def _verify_checkpoint(path: Path) -> int:
+def _verify_checkpoint(path: Path, file: IO[bytes]) -> int:
     from edge.export import read_official
     from edge.weights import OFFICIAL
 
-    checkpoint = read_official(path)
+    checkpoint = read_official(path, file)
     whose = OFFICIAL.name if checkpoint.official else f"not the published {OFFICIAL.name}, but of its format"
     print(f"{path}: fits {OFFICIAL.architecture.encoder}, every value finite; sha256 {checkpoint.sha256}: {whose}")
     name = "" if checkpoint.official else " --name NAME"

@@ -27,6 +27,7 @@ from edge.doctor.apart import try_apart
 from edge.engines import folder_of
 from edge.errors import ConfigError, EngineError, WeightsError
 from edge.health import machine_name
+from edge.owner import become_owner
 from edge.topics import machine_id
 from edge.weights import STARTER, identify
 from edge.weights import load as load_weights
@@ -68,14 +69,17 @@ def _findings(path: Path | None, service: bool) -> Iterator[Finding]:
     yield _machine()
     yield _clock()
     yield from _configuration(path, service)
+    try:
+        config = load(path) if path else Config()
+    except ConfigError:
+        config = None  # told above
+    become_owner(state_directory())  # what the service can't, the doctor can't from here on
     yield _state()
     yield try_apart("torch", None)
     if find_spec("onnxruntime"):
         yield try_apart("onnxruntime", None)
-    try:
-        config = load(path) if path else Config()
-    except ConfigError:
-        return  # told above
+    if config is None:
+        return
     yield _weights(config)
     yield from _engines(config)
     yield try_apart("network", path)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from edge.config import state_directory
 from edge.documents import parse_object
 from edge.errors import EngineError
+from edge.owner import foreign_owner
 from edge.weights import WeightsInfo, file_sha256
 
 REVISION = 1  # of how engine files are made: files of another one are not used
@@ -72,7 +74,7 @@ class EngineFiles:
         """Return the file of an engine, which is as it was when it was made; `refused`: also one that was refused.
 
         Raises:
-            EngineError: there is none, it was refused, or it has changed.
+            EngineError: there is none, it was refused, it has changed, or we are root and others may have made it.
         """
         record = self.record()
         known = record.engines.get(name) if record else None
@@ -85,6 +87,8 @@ class EngineFiles:
                 "(`edge-depth export --again --from-camera FILE`), or use another engine"
             )
         path = self.folder / FILES[name]
+        if os.geteuid() == 0 and (other := foreign_owner(path)):  # the record, which vouches for it, is theirs too
+            raise EngineError(f"{path}: is in the hands of the user {other.st_uid}; root does not run it")
         if not path.is_file() or file_sha256(path) != known.sha256:
             raise EngineError(f"{path}: is missing or damaged; run `edge-depth export --again`")
         return path

@@ -21,6 +21,7 @@ from edge.errors import EngineError
 from edge.evaluation import Agreement, agreement
 from edge.export.quantise import RUNGS, Quantiser
 from edge.export.samples import Samples, keep
+from edge.files import without_following
 from edge.records import Floats
 from edge.weights import WeightsInfo, arrays_of, file_sha256
 
@@ -218,6 +219,6 @@ def _tidy(folder: Path, prefix: str) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Let one process at a time make these files; another waits and then finds them made."""
-    with folder.with_name(folder.name + ".lock").open("w") as file:
+    with open(folder.with_name(folder.name + ".lock"), "w", opener=without_following) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -24,6 +24,7 @@ from edge import __version__
 from edge.config import shown_address
 from edge.documents import parse_object
 from edge.errors import WeightsError
+from edge.files import without_following
 
 _CHUNK_BYTES = 1 << 16
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
@@ -69,7 +70,7 @@ def download(url: str, target: Path, report: Report, limits: Limits = Limits()) 
     _check_url(url)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _part_path(target).open("ab") as file:
+        with open(_part_path(target), "ab", opener=without_following) as file:
             _lock(file, target)
             _attempts(url, file, report, limits)
             os.fsync(file.fileno())
@@ -257,7 +258,8 @@ def _read_note(file: IO[bytes], url: str) -> _Part:
 
 def _write_note(file: IO[bytes], part: _Part) -> None:
     values = {"url": _digest(part.url), "validator": part.validator, "total": part.total}
-    _note_path(file).write_text(json.dumps(values), encoding="utf-8")
+    with open(_note_path(file), "w", encoding="utf-8", opener=without_following) as note:
+        json.dump(values, note)
 
 
 def _digest(url: str) -> str:
