@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -65,13 +65,13 @@ class Rig:
         }
         self.file.write_text(yaml.safe_dump(values | sections))
 
-    def start(self) -> None:
-        """Start the daemon and wait until it tracks."""
+    def start(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Start the daemon and wait until it tracks; `meanwhile` is done again and again."""
         begun = len(self.subscriber.heard)
         command = [sys.executable, "-c", RUN, str(self.file)]
         environment = os.environ | {"STATE_DIRECTORY": str(self.state)}
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        eventually(lambda: self.scene(begun) == "tracking", "the background to be learned", 60)
+        eventually(lambda: meanwhile() or self.scene(begun) == "tracking", "the background to be learned", 120)
 
     def stop(self) -> str:
         """End the daemon and return what it told."""
@@ -80,6 +80,17 @@ class Rig:
         told = self.process.communicate(timeout=60)[1]
         assert 0 == self.process.returncode, told
         return told
+
+    def restart(self, meanwhile: Callable[[], object] = lambda: None) -> list[bytes]:
+        """Ask for a restart, doing `meanwhile` again and again; return the statuses until it tracks again."""
+        begun = len(self.subscriber.heard)
+        assert self.ask("restart")["ok"]
+        eventually(
+            lambda: meanwhile() or b"online" in self.heard(f"{ROOT}/status", begun), "the daemon to be back", 120
+        )
+        back = len(self.subscriber.heard)
+        eventually(lambda: self.scene(back) == "tracking", "readings", 120)
+        return self.heard(f"{ROOT}/status", begun)
 
     def heard(self, topic: str, since: int) -> list[bytes]:
         found = (message for message in self.subscriber.heard[since:] if not message.retain)
@@ -266,18 +277,34 @@ def test_a_reload_takes_zones_and_triggers_and_says_what_needs_a_restart(rig):
     assert [] == json.loads(rig.subscriber.payloads(f"{ROOT}/info")[-1])["restart_required"]
 
 
+def test_a_hangup_is_never_deadly(rig):
+    """Not while the daemon loads nor after a restart was promised: it is carried out once it can be.
+
+    Before the command runs the unit's launcher ignores it.
+    """
+
+    def hang_up():
+        rig.process.send_signal(signal.SIGHUP)
+
+    def hang_up_if_known():
+        status = Path(f"/proc/{rig.process.pid}/status").read_text()
+        if int(status.partition("SigCgt:")[2].split()[0], 16) & 1 << (signal.SIGHUP - 1):
+            hang_up()
+
+    rig.stop()
+    rig.start(hang_up_if_known)
+    rig.restart(hang_up)
+    assert "configuration: read again" in rig.stop()
+    rig.start()
+
+
 def test_settings_survive_a_restart_only_where_the_file_says_so(rig):
     """`restart` ends and begins the daemon in the same process; with persist_settings it comes back as it was set."""
     for persist, expected in ((False, "inferno"), (True, "viridis")):
         rig.write(publish={"heartbeat": 1, "health_interval": 1, "persist_settings": persist})
         assert rig.ask("reload")["ok"]
         rig.set("colormap", "viridis")
-        begun = len(rig.subscriber.heard)
-        assert rig.ask("restart")["ok"]
-        eventually(lambda since=begun: b"online" in rig.heard(f"{ROOT}/status", since), "the daemon to be back", 60)
-        eventually(lambda since=begun: rig.scene(since) == "tracking", "readings", 60)
-        statuses = rig.heard(f"{ROOT}/status", begun)
-        assert [b"offline", b"online"] == statuses
+        assert [b"offline", b"online"] == rig.restart()
         assert rig.process.poll() is None
         assert expected == yaml.safe_load(rig.ask("get_config")["config"])["heatmap"]["colormap"]
 

@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import Future
 from pathlib import Path
 
 import cv2
@@ -619,6 +620,31 @@ def test_the_status_says_what_is_nearest(nearest, scene, words):
     health = {"fps": 4.9, "camera": "online", "mqtt_connected": True, "mqtt_problem": None}
     text = status_text(health, {"nearest": nearest, "scene": {"state": scene}})
     assert f"4.9 fps, {words}, broker connected" == text
+
+
+def test_the_status_says_what_needs_somebody():
+    """A file that was refused: where, not what stands there, since everybody may read it; one that waits; a restart."""
+    health, wait = {"fps": 1.0, "camera": "online"}, Future()
+    refused, done = Future(), Future()
+    refused.set_exception(ConfigError("/etc/c.yaml:3: mqtt.username: must be text, not 7", "/etc/c.yaml:9: more"))
+    done.set_result({})
+    assert "1 fps, configuration refused: /etc/c.yaml:3: mqtt.username, see the log" == status_text(
+        health, None, refused
+    )
+    assert "1 fps, configuration: takes something away, and waits for it to stay so" == status_text(health, None, wait)
+    assert "1 fps, restart needed for: camera, web" == status_text(health, None, done, ["camera", "web"])
+    assert "1 fps" == status_text(health, None, done)
+
+
+def test_an_end_goes_before_a_restart(photos):
+    """Asked for both, in whatever order, the daemon ends: systemd waits for that."""
+    asked = []
+    for steps in (("restart",), ("restart", "stop"), ("stop", "restart")):
+        daemon = Daemon(configuration(None, photos, mqtt={"enabled": False}))
+        for step in steps:
+            getattr(daemon, step)()
+        asked.append(daemon.restart_wanted)
+    assert [True, False, False] == asked
 
 
 def test_the_status_says_what_is_missing():

@@ -1,7 +1,10 @@
 """The unit file, as systemd reads it."""
 
+import shlex
 import shutil
+import signal
 import subprocess
+import sys
 from configparser import RawConfigParser
 from pathlib import Path
 
@@ -111,7 +114,7 @@ def test_a_wrong_configuration_is_not_tried_again_but_a_missing_camera_is(servic
 
 def test_the_program_is_the_one_that_install_puts_there(service):
     """The unit and scripts/install.sh agree on the program and the configuration."""
-    assert f"{PROGRAM} run --config /etc/edge-depth/%N.yaml" == service["ExecStart"]
+    assert service["ExecStart"].endswith(f" {PROGRAM} run --config /etc/edge-depth/%N.yaml")
     installer = (UNIT.parents[1] / "scripts" / "install.sh").read_text(encoding="utf-8")
     assert "prefix=$target/opt/edge-depth\ncommand=$prefix/venv/bin/edge-depth\n" in installer
     assert "config=$target/etc/edge-depth/edge-depth.yaml\n" in installer
@@ -146,11 +149,24 @@ def test_the_daemon_runs_as_nobody_in_particular(service):
     assert "" == service["CapabilityBoundingSet"]
 
 
-def test_a_reload_is_the_signal_that_the_daemon_takes(service):
-    """`systemctl reload` sends SIGHUP."""
-    assert "/bin/kill -HUP $MAINPID" == service["ExecReload"]
-
-
 def test_the_log_is_bounded(service):
     """Also what C libraries write themselves, such as libjpeg of each damaged picture that somebody sends."""
     assert ("10min", "1000") == (service["LogRateLimitIntervalSec"], service["LogRateLimitBurst"])
+
+
+def test_a_reload_is_the_signal_that_the_daemon_takes_and_can_fail():
+    """`systemctl reload` sends SIGHUP, and then looks at the file itself, so that it fails with a bad one."""
+    lines = UNIT.read_text(encoding="utf-8").splitlines()
+    reload = [line.partition("=")[2] for line in lines if line.startswith("ExecReload=")]
+    assert ["/bin/kill -HUP $MAINPID", f"{PROGRAM} check /etc/edge-depth/%N.yaml"] == reload
+
+
+def test_a_hangup_is_not_deadly_before_the_program_knows_of_it(service):
+    """Python starts with SIGHUP ignored, and with the arguments as they are; what dies of it is started again."""
+    show = "import signal, sys; print(signal.getsignal(signal.SIGHUP).name, *sys.argv[1:])"
+    command = shlex.split(service["ExecStart"].replace("$$", "$").replace(PROGRAM, f"{sys.executable} -c '{show}'"))
+    command = [part.replace("%N", "edge-depth@a b's") for part in command]
+    default = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # noqa: E731
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, preexec_fn=default)
+    assert "SIG_IGN run --config /etc/edge-depth/edge-depth@a b's.yaml\n" == done.stdout
+    assert "SIGHUP" == service["RestartForceExitStatus"]

@@ -3,7 +3,9 @@
 import argparse
 import logging
 import os
+import signal
 import sys
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; return 0."""
+    hung_up: deque[int] = deque(maxlen=1)
+    signal.signal(signal.SIGHUP, lambda number, _: hung_up.append(number))  # from here on it is not deadly
+
     from edge.config import load, state_directory
     from edge.owner import become_owner
     from edge.pictures import bound_decoder
@@ -33,9 +38,11 @@ def main(args: argparse.Namespace) -> int:
 
     from edge.daemon import Daemon  # here: a bad file is told before torch is waited for
 
-    daemon = Daemon(config, read_file=lambda: load(args.config))
+    daemon = Daemon(config, read_file=lambda: load(args.config), hung_up=hung_up)
     try:
         daemon.run()
+        # A new process keeps this, but no handler; it reads the file anyway.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     except EdgeError as error:
         if not (isinstance(error, ThreadStuck) or daemon.lingers):
             raise

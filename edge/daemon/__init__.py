@@ -7,6 +7,7 @@ import platform
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -64,7 +65,8 @@ class Daemon:
     """One camera, one network, one broker.
 
     `consumers` are called with every reading, in the depth thread. What has to survive a restart is kept in the folder
-    `state`, by default the configured one. `read_file` reads the configuration's file again.
+    `state`, by default the configured one. `read_file` reads the configuration's file again: by a command, or since
+    something lies in `hung_up`, where whoever runs the daemon puts every SIGHUP.
 
     Raises:
         ConfigError, CameraError: something that the configuration names is not there.
@@ -76,6 +78,7 @@ class Daemon:
         consumers: tuple[Consumer, ...] = (),
         state: Path | None = None,
         read_file: Callable[[], Config] | None = None,
+        hung_up: deque[int] | None = None,
     ) -> None:
         self._started = datetime.now(UTC)
         self.topics = Topics(config.mqtt.base_topic, config.id or machine_id())
@@ -84,9 +87,10 @@ class Daemon:
         self._config = config = self.overlay.config
         self._restart_required: list[str] = []
         self._reloading = Reloading(self.overlay, self.topics, read_file, self._go_by) if read_file else None
-        self.restart_wanted = False
+        self._hung_up: deque[int] = deque() if hung_up is None else hung_up
+        self._reloaded: Answer | None = None
+        self._restarts = self._ends = False
         self._health_due = self._status_due = 0.0
-        self._hung_up = False
         self._throttled = False
         self._camera_lost = False
         self._stop = threading.Event()
@@ -162,11 +166,8 @@ class Daemon:
         """
         for warning in self._config.warnings:
             logger.warning("configuration: %s", warning)
-        actions: dict[signal.Signals, Callable[[], object]] = dict.fromkeys(_ENDS, self._stop.set)
-        if self._reloading:
-            actions[signal.SIGHUP] = self._hang_up
         with ExitStack() as stack:
-            stack.enter_context(signals_handled(actions))
+            stack.enter_context(signals_handled(_ENDS, self.stop))
             # a service that says STOPPING is expected to end, and this one may go on in the same process
             stack.callback(lambda: notify("RELOADING=1" if self.restart_wanted else "STOPPING=1"))
             if self.publisher:
@@ -190,8 +191,14 @@ class Daemon:
             self._supervise(seconds)
 
     def stop(self) -> None:
-        """Ask the daemon to end; returns at once."""
+        """Ask the daemon to end, whatever else is asked for; returns at once."""
+        self._ends = True
         self._stop.set()
+
+    @property
+    def restart_wanted(self) -> bool:
+        """Whether the daemon has stopped to be started anew."""
+        return self._restarts and not self._ends
 
     @property
     def lingers(self) -> bool:
@@ -201,7 +208,7 @@ class Daemon:
     def _supervise(self, seconds: float | None) -> None:
         """Watch over the workers, tell systemd, and publish health, until it is time to stop."""
         ends_at = float("inf")
-        ready = False
+        ready = asked = False
         while not self._stop.wait(_TICK_SECONDS):
             now = time.monotonic()
             check_alive(self._depth, self._capture)
@@ -214,10 +221,9 @@ class Daemon:
                 notify("READY=1")
                 logger.info("ready: readings go to %s/#", self.topics.root)
             notify("WATCHDOG=1")
-            if self._hung_up or (self._reloading and self._reloading.is_due(now)):
-                self._hung_up = False
-                if not self._depth.between_frames(self._reload_by_signal):
-                    self._hung_up = True  # too much waits already: the next time
+            if ready and self._reloading:
+                asked = asked or self._has_hung_up() or self._reloading.is_due(now)
+                asked = asked and not self._depth.between_frames(self._reload_by_signal)  # too much waits: next time
             self._tell_what_is_due(now)
             if now >= ends_at:
                 self._stop.set()
@@ -226,7 +232,8 @@ class Daemon:
         if now >= self._status_due:
             self._status_due = now + _STATUS_SECONDS
             with self._skips.attempt("status for systemd"):
-                notify(f"STATUS={status_text(self._health(), self.board.state())}")
+                text = status_text(self._health(), self.board.state(), self._reloaded, self._restart_required)
+                notify(f"STATUS={text}")
         with self._skips.attempt("announcement"):
             if self.publisher and self.publisher.connected and self._announcer.work(now):
                 self.publisher.resend()
@@ -291,7 +298,8 @@ class Daemon:
         problem of the file, where that can't be used; then nothing is changed.
         """
         if self._reloading:
-            return self._reloading.read(time.monotonic())
+            self._reloaded = self._reloading.read(time.monotonic())
+            return self._reloaded
         answer: Answer = Future()
         answer.set_exception(ConfigError("there is no configuration file"))
         return answer
@@ -307,15 +315,29 @@ class Daemon:
         logger.info("configuration: read again%s%s", went, f"; needs a restart: {waiting}" if waiting else "")
         return {"restart_required": self._restart_required}
 
-    def _reload_by_signal(self) -> None:
-        self.reload().add_done_callback(_tell_refusal)
+    def _has_hung_up(self) -> bool:
+        """Return whether SIGHUP has come since this was asked last."""
+        if not self._hung_up:
+            return False
+        self._hung_up.clear()
+        notify("RELOADING=1")  # so that `systemctl reload` waits for what comes of it
+        return True
 
-    def _hang_up(self) -> None:
-        self._hung_up = True
+    def _reload_by_signal(self) -> None:
+        self.reload().add_done_callback(self._tell_outcome)
+
+    def _tell_outcome(self, answer: Answer) -> None:
+        error = answer.exception()
+        if isinstance(error, ConfigError):
+            logger.error("configuration: not read again, nothing is changed: %s", "; ".join(error.problems))
+        elif error:
+            logger.error("configuration: could not be gone by", exc_info=error)
+        self._status_due = 0.0
+        notify("READY=1")
 
     def restart(self) -> None:
         """Stop in order; whoever runs the daemon then starts it anew, see `restart_wanted`."""
-        self.restart_wanted = True
+        self._restarts = True
         self._stop.set()
 
     def take_snapshot(self) -> dict[str, Any]:
@@ -419,11 +441,3 @@ class Daemon:
             elif status == "online" and self._camera_lost:
                 self._output.tell("camera_back", datetime.now(UTC), {})
                 self._camera_lost = False
-
-
-def _tell_refusal(answer: Answer) -> None:
-    error = answer.exception()
-    if isinstance(error, ConfigError):
-        logger.error("configuration: not read again, nothing is changed: %s", "; ".join(error.problems))
-    elif error:
-        logger.error("configuration: could not be gone by", exc_info=error)

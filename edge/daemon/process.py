@@ -4,20 +4,23 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from edge.daemon.reloading import Answer
+from edge.errors import ConfigError
+
 
 @contextmanager
-def signals_handled(actions: Mapping[signal.Signals, Callable[[], object]]) -> Iterator[None]:
-    """Let each signal do its action and nothing else; the handlers before are restored."""
+def signals_handled(numbers: Iterable[signal.Signals], action: Callable[[], object]) -> Iterator[None]:
+    """Let these signals do `action` and nothing else; the handlers before are restored."""
 
-    def handle(number: int, _: FrameType | None) -> None:
-        actions[signal.Signals(number)]()
+    def handle(_: int, __: FrameType | None) -> None:
+        action()
 
-    before = {number: signal.signal(number, handle) for number in actions}
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
@@ -37,10 +40,16 @@ def notify(state: str) -> None:
         connection.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
 
 
-def status_text(health: Mapping[str, Any], state: Mapping[str, Any] | None) -> str:
-    """Return one line for `systemctl status`: frames a second, what is nearest, whether the broker is there.
+def status_text(
+    health: Mapping[str, Any],
+    state: Mapping[str, Any] | None,
+    reloaded: Answer | None = None,
+    restart_required: Iterable[str] = (),
+) -> str:
+    """Return one line for `systemctl status`: frames a second, what is nearest, broker, and what needs somebody.
 
-    `health` and `state` are those of the topics; `state` is null before the first reading.
+    `health` and `state` are those of the topics; `state` is None before the first reading. `reloaded` is what has come
+    of reading the configuration's file again.
     """
     parts = [f"{health['fps']:g} fps"]
     if health["camera"] != "online":
@@ -49,7 +58,24 @@ def status_text(health: Mapping[str, Any], state: Mapping[str, Any] | None) -> s
         parts.append(_nearest(state))
     if "mqtt_connected" in health:
         parts.append("broker connected" if health["mqtt_connected"] else f"broker: {health['mqtt_problem']}")
-    return ", ".join(parts)
+    return ", ".join([*parts, *_about_configuration(reloaded, restart_required)])
+
+
+def _about_configuration(reloaded: Answer | None, restart_required: Iterable[str]) -> list[str]:
+    parts = []
+    if reloaded and not reloaded.done():
+        parts.append("configuration: takes something away, and waits for it to stay so")
+    elif reloaded and (error := reloaded.exception()):
+        parts.append(f"configuration refused: {_place(error)}, see the log")
+    if waiting := ", ".join(restart_required):
+        parts.append(f"restart needed for: {waiting}")
+    return parts
+
+
+def _place(error: BaseException) -> str:
+    """Return where the first problem is. Everybody may read a unit's status, but not what stands in the file."""
+    problems = error.problems if isinstance(error, ConfigError) else (type(error).__name__,)
+    return ": ".join(problems[0].split(": ")[:2])
 
 
 def _nearest(state: Mapping[str, Any]) -> str:
