@@ -20,6 +20,7 @@ STAGES = ("capture", "gate", "preprocess", "inference", "scene", "triggers", "me
 _THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 _THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")  # Raspberry Pi's firmware, hexadecimal
 _MODEL = Path("/proc/device-tree/model")
+_CPUINFO = Path("/proc/cpuinfo")
 _THROTTLED_NOW = 0x4  # bit 2: throttled at this moment; bit 18 would be "has been, since boot"
 
 
@@ -140,14 +141,14 @@ def machine_name() -> str:
 
 def processor() -> str:
     """Return the processor's architecture and name; where it has no name, as on arm64, its part numbers."""
-    lines = (_read(Path("/proc/cpuinfo")) or "").splitlines()
+    lines = (_read(_CPUINFO) or "").splitlines()
     found = {line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "CPU part"))}
     return " ".join([platform.machine(), *sorted(found)])
 
 
 def has_int8_dot_product() -> bool:
     """Return whether the processor multiplies and adds four int8 numbers in one step: VNNI on x86, dotprod on arm64."""
-    words = (_read(Path("/proc/cpuinfo")) or "").split()
+    words = (_read(_CPUINFO) or "").split()
     return bool({"avx512_vnni", "avx_vnni", "asimddp"}.intersection(words))
 
 

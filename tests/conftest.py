@@ -49,6 +49,30 @@ def server(board: MadeBoard) -> Iterator[WebServer]:
 
 
 @pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state directory with the starter's engine files, for all tests and their workers; to be read only.
+
+    Int8 has weights of seven bits, which are accurate on every processor.
+    """
+    from edge import export
+    from edge.config import ModelSection
+    from edge.export.quantise import RUNGS
+    from edge.weights import STARTER, identify
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the run's own, one for all workers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STATE_DIRECTORY", str(folder / "exported"))
+        samples = export.samples_of(export.photographs())
+        section = ModelSection(weights=STARTER.name)
+        patch.setattr("edge.export.engines.RUNGS", RUNGS[2:4])  # the last that is refused and the first that is not
+        # it lets one make them, and the others wait
+        export.export(section, identify(STARTER.name), samples, "photographs", print, int8_dot_product=False)
+    return folder / "exported"
+
+
+@pytest.fixture(scope="session")
 def photos() -> Path:
     """The folder of real photographs that ships with the package."""
     return Path(__file__).parent.parent / "edge" / "data" / "photos"

@@ -1,6 +1,7 @@
 """Every engine says the same; their files are made, verified, kept, damaged and refused."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -8,53 +9,59 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+from safetensors.numpy import save_file
 
-from edge import export
+from edge import doctor, export
 from edge.cli import main
 from edge.config import ModelSection, load
 from edge.depth import load_model, network_pixels
-from edge.engines import NAMES, chosen, folder_of, make_engine, remember
+from edge.engines import FILES, INT8, NAMES, chosen, folder_of, make_engine, remember
+from edge.engines.onnx import OnnxEngine, onnx_runtime
 from edge.errors import EngineError
 from edge.evaluation import agreement
+from edge.export.engines import simplify
+from edge.export.quantise import RUNGS, Quantiser
+from edge.export.samples import kept
+from edge.health import has_int8_dot_product
 from edge.overlay import Overlay
 from edge.pictures import read_picture
 from edge.state import OverlayStore
-from edge.weights import STARTER, identify
+from edge.weights import STARTER, identify, read
 from tests import parity
 from tests.broker import eventually
 
 ROOT = Path(__file__).parents[1]
+AVX2 = "model name\t: Made-up CPU\nflags\t\t: fpu sse4_2 avx avx2\n"
+VNNI = "model name\t: Made-up CPU\nflags\t\t: fpu sse4_2 avx avx2 avx_vnni\n"
 FILED = tuple(name for name in NAMES if name != "torch")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A state directory in which the engine files of the starter weights were made."""
-    folder = tmp_path_factory.mktemp("engines")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STATE_DIRECTORY", str(folder))
-        assert 0 == main(["export", "--weights", STARTER.name])
-    return folder
-
-
 @pytest.fixture
-def files(made, monkeypatch):
-    """The engine files, to be read."""
-    monkeypatch.setenv("STATE_DIRECTORY", str(made))
-    (made / "fastest-engines.json").unlink(missing_ok=True)
+def files(exported, state_directory, monkeypatch):
+    """The engine files, to be read, on a processor as they are made for."""
+    become(monkeypatch, state_directory.parent, AVX2)
+    state_directory.mkdir()
+    (state_directory / "engines").symlink_to(exported / "engines")
     return folder_of(info())
 
 
 @pytest.fixture
-def own(made, tmp_path, monkeypatch):
-    """A copy of the engine files, to be changed."""
-    folder = tmp_path / "own"
-    subprocess.run(["cp", "-r", made, folder], check=True)
-    monkeypatch.setenv("STATE_DIRECTORY", str(folder))
+def own(exported, state_directory, monkeypatch):
+    """A copy of the engine files, to be changed, on a processor as they are made for."""
+    become(monkeypatch, state_directory.parent, AVX2)
+    shutil.copytree(exported, state_directory)
     return folder_of(info())
+
+
+def become(monkeypatch, folder, text):
+    """Let this process take its processor for another one, by what /proc/cpuinfo would hold."""
+    (folder / "cpuinfo").write_text(text)
+    monkeypatch.setattr("edge.health._CPUINFO", folder / "cpuinfo")
 
 
 def info():
@@ -133,6 +140,7 @@ def test_every_engine_file_is_accepted_and_described(files):
     assert all(each.accepted for each in record.engines.values())
     assert record.engines["onnxruntime"].residual < 1e-4
     assert record.engines["onnxruntime-int8"].note
+    assert not record.int8_dot_product
     assert "photographs" == record.calibration
     assert "torch" in record.made_by
 
@@ -227,19 +235,26 @@ def few_samples():
 
 
 def test_what_is_not_accurate_enough_is_refused(own, monkeypatch):
-    """With no error allowed nothing passes: the files are marked, not used, and torch is what is left."""
+    """With no error allowed nothing passes: the files are marked, not used, and torch is what is left.
+
+    What is worked at is told before it is done: nobody waits a minute without a word.
+    """
     monkeypatch.setattr("edge.evaluation.scores._MOST_RESIDUAL", -1.0)
+    monkeypatch.setattr("edge.export.engines.RUNGS", RUNGS[:1])
     said = []
     export.export(section(), info(), few_samples(), "photographs", said.append, again=True)
+    steps = [re.split("[:,]", words)[0] for words in said]
+    assert ["this processor", "loading PyTorch", "the plain network"] == steps[:3]
+    assert ["torchscript"] * 2 + ["onnxruntime"] * 2 + ["onnxruntime-int8"] * 3 == steps[3:]
     assert 3 == sum("refused: not accurate enough" in words for words in said)
-    assert 6 == sum("onnxruntime-int8: " in words for words in said[2:-1])  # every way to make it was tried
     with pytest.raises(EngineError, match=r"onnxruntime-int8 was refused for these weights: delta1 .* --from-camera"):
         make_engine("onnxruntime-int8", section(), info())
     assert make_engine("onnxruntime-int8", section(), info(), refused=True)
 
 
-def test_int8_is_calibrated_with_ones_own_camera(own, tmp_path, photos, capsys):
+def test_int8_is_calibrated_with_ones_own_camera(own, tmp_path, photos, monkeypatch):
     """`--from-camera` watches the configured camera, here a folder, and the record says so."""
+    monkeypatch.setattr("edge.export.engines.RUNGS", RUNGS[:1])
     config = tmp_path / "config.yaml"
     config.write_text(f"camera: {{source: {photos}, fps: 30}}\nmqtt: {{enabled: false}}\n")
     assert 0 == main(["export", "--weights", STARTER.name, "--from-camera", str(config), "--seconds", "0.4"])
@@ -273,6 +288,183 @@ def test_too_few_pictures_are_told(files, tmp_path, capsys):
     (tmp_path / "few").mkdir()
     assert 65 == main(["export", "--weights", STARTER.name, "--pictures", str(tmp_path / "few")])
     assert "0 pictures are too few to calibrate with; 6 are needed" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------- kinds of processors
+
+ARM = "processor\t: 0\nFeatures\t: fp asimd evtstrm aes crc32 {}cpuid\nCPU part\t: 0xd08\n"
+KINDS = pytest.mark.parametrize("int8_dot_product", [True, False])
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        (AVX2, False),
+        (VNNI, True),
+        (AVX2.replace("avx2", "avx2 avx512f avx512_vnni"), True),
+        (AVX2.replace("avx2", "avx2 avx512f"), False),
+        (ARM.format(""), False),
+        (ARM.format("asimddp "), True),
+    ],
+)
+def test_an_export_is_for_the_processor_that_it_runs_on(monkeypatch, tmp_path, cpuinfo, expected):
+    """It says first what the processor has, makes int8 for it, and keeps for which kind it was made."""
+    become(monkeypatch, tmp_path, cpuinfo)
+    asked, said = [], []
+
+    def make(*_, int8_dot_product):
+        asked.append(int8_dot_product)
+        return {}
+
+    monkeypatch.setattr("edge.export.engines._make", make)
+    files = export.export(section(), info(), few_samples(), "photographs", said.append)
+    assert said[0].endswith(f", has {'an' if expected else 'no'} int8 dot product")
+    assert [expected] == asked
+    assert expected == files.record().int8_dot_product
+
+
+@pytest.fixture(scope="module")
+def kinds(exported, tmp_path_factory):
+    """Int8 for both kinds of processors, the first three levels in float: {has an int8 dot product: path}."""
+    scratch = tmp_path_factory.mktemp("kinds")
+    folder = next(exported.glob("engines/*/manifest.json")).parent
+    pictures = export.samples_of(export.photographs()).calibrating
+    quantiser = Quantiser(folder / FILES["onnxruntime"], pictures, scratch, int8_dot_product=True)
+    quantiser.write(scratch / "int8.onnx", RUNGS[3])
+    return {True: scratch / "int8.onnx", False: folder / FILES[INT8]}
+
+
+@KINDS
+def test_weights_have_the_bits_that_a_kind_of_processor_can_add_up(kinds, int8_dot_product):
+    """Eight bits where there is an int8 dot product; else seven: two products with eight bits more fit into sixteen."""
+    numbers = [numpy_helper.to_array(each) for each in onnx.load(kinds[int8_dot_product]).graph.initializer]
+    largest = max(np.abs(each.astype(int)).max() for each in numbers if each.dtype == np.int8 and each.ndim == 4)
+    assert (127 if int8_dot_product else 64) == largest
+    assert int8_dot_product or 2 * 255 * largest < 2**15
+
+
+@KINDS
+def test_int8_of_both_kinds_is_accurate_where_nothing_overflows(exported, kinds, int8_dot_product):
+    """Computed in float, as it is written, it passes the accuracy rule: what else is lost is the processor's."""
+    inputs, outputs = kept_samples(exported)
+    assert agreement([run_as_written(kinds[int8_dot_product], pixels) for pixels in inputs], outputs).accepted
+
+
+def all_at_their_most(path):
+    """Write a model that adds up the pixels around each, all with the largest weight."""
+    ones = numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), "weights")
+    nodes = [
+        helper.make_node("Transpose", ["pixels"], ["planes"], "planes", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "weights"], ["sums"], "conv"),
+    ]
+    shapes = {"pixels": (1, 16, 16, 3), "sums": (1, 8, 14, 14)}
+    pixels, sums = (helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items())
+    graph = helper.make_graph(nodes, "sums", [pixels], [sums], [ones])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_nothing_overflows_on_this_processor(tmp_path):
+    """White pixels and the largest weights, as an export makes them for this processor, add up; with seven on any."""
+    all_at_their_most(tmp_path / "raw.onnx")
+    simplify(tmp_path / "raw.onnx", tmp_path / "model.onnx")
+    white = np.full((16, 16, 3), 255, np.float32)
+    for kind in {has_int8_dot_product(), False}:
+        quantiser = Quantiser(tmp_path / "model.onnx", [0 * white, white], tmp_path, int8_dot_product=kind)
+        quantiser.write(tmp_path / "int8.onnx", RUNGS[0])
+        sums = OnnxEngine(section(), tmp_path / "int8.onnx", "onnxruntime-int8").run(white)
+        np.testing.assert_allclose(sums, 27 * 255, rtol=0.02)
+
+
+def kept_samples(exported):
+    inputs, outputs = kept(next(exported.glob("engines/*/samples.safetensors")).parent)
+    return inputs[::4], outputs[::4]
+
+
+def run_as_written(path, pixels):
+    """Return what a model says whose every node is computed in float: int8 is then numbers, and no instruction."""
+    runtime = onnx_runtime()
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"pixels": pixels[None]})[0]
+
+
+def test_int8_of_another_kind_is_told_wherever_it_is_used_or_listed(own, monkeypatch, tmp_path, caplog, capsys):
+    """By the log of who runs it, the first start, bench, doctor and export, each with the command that helps."""
+    become(monkeypatch, tmp_path, VNNI)
+    words = "was made for processors without an int8 dot product, this one has one: it may be slower or less accurate"
+    helps = "run `edge-depth export --again`"
+    assert words in own.foreign()
+    assert helps in own.foreign()
+    make_engine("onnxruntime-int8", section(), info())
+    assert 1 == caplog.text.count(own.foreign())
+    monkeypatch.setattr("edge.export.contest.measured", lambda *_: [])
+    export.settled(section(), (64, 64), lambda: True)
+    assert 2 == caplog.text.count(own.foreign())
+    make_engine("onnxruntime", section(), info())
+    assert 2 == caplog.text.count(own.foreign())
+    assert 0 == main(["export", "--weights", STARTER.name])
+    assert own.foreign() in capsys.readouterr().err
+    bench = ["bench", "--weights", STARTER.name, "--engines", "onnxruntime", "--seconds", "0.1", "--sizes", "64"]
+    assert 0 == main(bench)
+    assert own.foreign() in capsys.readouterr().out
+    (tmp_path / "c.yaml").write_text(f"model: {{weights: {STARTER.name}}}\n")
+    finding = next(each for each in doctor._engines(load(tmp_path / "c.yaml")))
+    assert ("note", own.foreign()) == (finding.state, finding.words)
+    assert "edge-depth export --again" in finding.command
+
+
+def test_files_of_a_version_that_knew_one_kind_are_for_an_int8_dot_product(own, monkeypatch, tmp_path):
+    """They were made with eight bits; where they were refused or overflow, the error says what to do."""
+    path = own.folder / "manifest.json"
+    document = json.loads(path.read_text())
+    del document["int8_dot_product"]
+    document["engines"]["onnxruntime-int8"]["accepted"] = False
+    path.write_text(json.dumps(document | {"calibration": "camera"}))
+    words = (
+        "was made for processors with an int8 dot product, this one has none: .* less accurate .* --from-camera FILE`"
+    )
+    with pytest.raises(EngineError, match=f"was refused for these weights: .*{words}"):
+        own.path("onnxruntime-int8")
+    become(monkeypatch, tmp_path, VNNI)
+    assert own.foreign() is None
+
+
+def test_the_choice_holds_for_the_kind_of_processor(files, monkeypatch, tmp_path):
+    """Virtual machines call processors of both kinds by one name."""
+    remember(section(), info(), "onnxruntime-int8")
+    become(monkeypatch, tmp_path, VNNI)
+    assert chosen(section(), info()) is None
+
+
+def made_up(folder):
+    """Return weights of which one of the last channels is thousands of times as large as the others, and says nothing.
+
+    One scale of eight bits for all of them holds nothing of the others.
+    """
+    arrays, metadata = read(info().path)
+    arrays = {key: value.astype(np.float32) for key, value in arrays.items()}
+    arrays["scratch.output_conv.2.bias"][0] = 3e6
+    arrays["scratch.output_conv.4.weight"][:, 0] = 0
+    save_file(arrays, folder / "made-up.safetensors", metadata)
+    return folder / "made-up.safetensors"
+
+
+def test_int8_of_weights_that_it_can_not_hold_is_refused(tmp_path, monkeypatch):
+    """For both kinds of processors, on every one, when all was tried; float engines are as good as ever."""
+    monkeypatch.setattr("edge.export.engines.RUNGS", RUNGS[-2:])
+    weights, said = made_up(tmp_path), []
+    mine = ModelSection(weights=str(weights), threads=1)
+    samples = few_samples()
+    files = export.export(mine, identify(str(weights)), samples, "photographs", said.append, int8_dot_product=False)
+    verdicts = {name: file.accepted for name, file in files.record().engines.items()}
+    assert {"torchscript": True, "onnxruntime": True, "onnxruntime-int8": False} == verdicts
+    assert [rung.words in words for rung, words in zip(RUNGS[-2:], said[-3:-1], strict=True)] == [True, True]
+    other = tmp_path / "other.onnx"
+    floats = files.path("onnxruntime")
+    Quantiser(floats, samples.calibrating, tmp_path, int8_dot_product=True).write(other, RUNGS[-1])
+    inputs, outputs = kept(files.folder)
+    assert not agreement([run_as_written(other, pixels) for pixels in inputs], outputs).accepted
 
 
 # ------------------------------------------------------------------------------------------------------ auto and bench
@@ -381,9 +573,9 @@ def test_the_choice_holds_for_the_files_that_it_was_made_with(own):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"a": 1}'])
-def test_a_damaged_choice_is_none(files, made, text):
+def test_a_damaged_choice_is_none(files, state_directory, text):
     """It is measured and written anew."""
-    (made / "fastest-engines.json").write_text(text)
+    (state_directory / "fastest-engines.json").write_text(text)
     assert chosen(section(), info()) is None
     remember(section(), info(), "onnxruntime")
     assert "onnxruntime" == chosen(section(), info())

@@ -359,38 +359,6 @@ def configs(subscriber: Subscriber) -> dict[str, bytes]:
 
 # --- what leaves the process ------------------------------------------------------------------------------------------
 
-LISTEN_TO_SOCKETS = """
-import sys
-def hook(event, arguments):
-    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
-        where = arguments[1:] if event in ("socket.connect", "socket.sendto") else arguments[:2]
-        print("SOCKET", *(where[0][:2] if isinstance(where[0], tuple) else where[:2]), flush=True)
-sys.addaudithook(hook)
-from edge.cli import main
-sys.exit(main(["run", "--config", sys.argv[1]]))
-"""
-
-
-def test_nobody_is_called_but_the_broker(mosquitto, photos, tmp_path):
-    """From its start over a reading to its end the program opens no connection but the one to the broker."""
-    path = tmp_path / "c.yaml"
-    path.write_text(yaml.safe_dump(settings(mosquitto.port, photos)), encoding="utf-8")
-    command = [sys.executable, "-c", LISTEN_TO_SOCKETS, str(path)]
-    with (tmp_path / "out").open("wb") as out, Subscriber(mosquitto.port, STATE) as subscriber:
-        daemon = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, cwd=ROOT)
-        try:
-            eventually(lambda: subscriber.payloads(STATE), "a reading", PATIENCE_SECONDS)
-            daemon.send_signal(signal.SIGTERM)
-            assert 0 == daemon.wait(PATIENCE_SECONDS)
-        finally:
-            daemon.kill()
-            daemon.wait()
-    called = {line.split(" ", 1)[1] for line in (tmp_path / "out").read_text(encoding="utf-8").splitlines()}
-    # paho wakes its own thread through a pair of sockets on a free port of this machine
-    own = {line for line in called if line.startswith(f"{HOST} ") and line != f"{HOST} {mosquitto.port}"}
-    assert {f"{HOST} {mosquitto.port}"} == called - own
-    assert len(own) <= 1
-
 
 def test_secrets_are_told_to_nobody(tmp_path, photos, capsys):
     """User, password and token of stream and broker, and whatever else stands in the stream's address.

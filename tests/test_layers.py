@@ -80,7 +80,7 @@ RULES = {
     "torch": rule("edge.network", "edge.export", lazily=("edge.doctor", "edge.engines")),
     "timm": rule("edge.network", "edge.export", lazily=("edge.engines",)),
     "onnx": rule(lazily=("edge.export",)),
-    "onnxruntime": rule(lazily=("edge.doctor", "edge.engines", "edge.export")),
+    "onnxruntime": rule(lazily=("edge.engines", "edge.export")),
     "torchvision": rule(),
     "paho": rule("edge.mqtt"),
     "amqtt": rule("edge.embedded_broker"),

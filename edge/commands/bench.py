@@ -52,6 +52,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def main(args: argparse.Namespace) -> int:
     """Measure and print; return 0, or 70 where nothing could be measured."""
     from edge.config import state_directory
+    from edge.engines import folder_of
     from edge.errors import EngineError
     from edge.owner import become_owner
 
@@ -70,13 +71,13 @@ def main(args: argparse.Namespace) -> int:
         rows += found
     if not rows:
         raise EngineError("no engine could be measured: " + "; ".join(left_out.values()))
-    machine = _machine()
+    machine, foreign = _machine(), folder_of(info).foreign()
     if args.json:
         document = {"machine": machine, "weights": info.name, "sha256": info.sha256, "left_out": left_out}
-        print(json.dumps(document | {"rows": [asdict(row) for row in rows]}, indent=1))
+        print(json.dumps(document | {"foreign": foreign, "rows": [asdict(row) for row in rows]}, indent=1))
         return 0
-    if not machine["int8_dot_product"]:
-        print("this processor has no int8 dot product: int8 gains little here")
+    if foreign:
+        print(foreign)
     for name, reason in left_out.items():
         print(f"{name}: left out: {reason}")
     print(f"\nFor README's table of machines:\n{_row(machine, info.name, rows)}")

@@ -248,7 +248,9 @@ def _engines(config: Config) -> Iterator[Finding]:
         record = files.record()
         for name in record.engines if record else ():
             files.path(name, refused=True)
-        if record:
+        if words := files.foreign():
+            yield found("engine files for another kind of processor", words)
+        elif record:
             yield Finding("ok", "engines", f"{', '.join(record.engines)} in {files.folder}")
         elif config.model.engine == "auto":
             yield found("no faster engine than torch", f"there are no engine files in {files.folder}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edge.camera import open_camera
 from edge.config import Config, load
+from edge.engines.onnx import onnx_runtime
 from edge.errors import CameraError, EdgeError
 from edge.mqtt import Visitor
 from edge.topics import Topics, machine_id
@@ -30,9 +31,7 @@ def _torch(_: Config) -> str:
 
 
 def _onnxruntime(_: Config) -> str:
-    import onnxruntime
-
-    return f"onnxruntime {onnxruntime.__version__} loads"
+    return f"onnxruntime {onnx_runtime().__version__} loads"
 
 
 def _network(config: Config) -> str:

@@ -176,6 +176,13 @@ AILMENTS = (
         state="note",
     ),
     Ailment(
+        symptom="engine files for another kind of processor",
+        check="engines",
+        cause="int8 is made for processors with an int8 dot product, or for those without",
+        command="sudo STATE_DIRECTORY=/var/lib/{unit} edge-depth export --again",
+        state="note",
+    ),
+    Ailment(
         symptom="engine files damaged",
         check="engines|network",
         shows=r"edge-depth export --again",

@@ -6,11 +6,12 @@ affinity of the thread that starts them.
 
 from edge.engines.base import NAMES, Engine
 from edge.engines.choice import chosen, conditions, remember
-from edge.engines.files import FILES, EngineFile, EngineFiles, Record, folder_of
+from edge.engines.files import FILES, INT8, EngineFile, EngineFiles, Record, folder_of
 from edge.engines.make import make_engine
 
 __all__ = [
     "FILES",
+    "INT8",
     "NAMES",
     "Engine",
     "EngineFile",

@@ -12,7 +12,7 @@ from edge.config import ModelSection, state_directory
 from edge.documents import parse_object
 from edge.engines.base import wanted_threads
 from edge.engines.files import folder_of
-from edge.health import processor
+from edge.health import has_int8_dot_product, processor
 from edge.state import replace_file
 from edge.weights import WeightsInfo
 
@@ -65,7 +65,9 @@ def _key(section: ModelSection, info: WeightsInfo) -> str:
 def conditions(section: ModelSection) -> str:
     """Return in words what the speed of engines depends on: another card, processor or version is measured anew."""
     versions = " ".join(f"{name} {_version(name)}" for name in ("torch", "onnxruntime"))
-    return f"{processor()}, threads {wanted_threads(section)}, {section.input_size} px, {versions}"
+    # virtual machines give processors of both kinds one name
+    kind = "" if has_int8_dot_product() else ", no int8 dot product"
+    return f"{processor()}{kind}, threads {wanted_threads(section)}, {section.input_size} px, {versions}"
 
 
 def _version(package: str) -> str:

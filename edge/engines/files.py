@@ -11,12 +11,15 @@ from typing import Any
 from edge.config import state_directory
 from edge.documents import parse_object
 from edge.errors import EngineError
+from edge.health import has_int8_dot_product
 from edge.owner import foreign_owner
 from edge.weights import WeightsInfo, file_sha256
 
 REVISION = 1  # of how engine files are made: files of another one are not used
-FILES = {"torchscript": "network.torchscript", "onnxruntime": "float32.onnx", "onnxruntime-int8": "int8.onnx"}
+INT8 = "onnxruntime-int8"
+FILES = {"torchscript": "network.torchscript", "onnxruntime": "float32.onnx", INT8: "int8.onnx"}
 _MANIFEST = "manifest.json"
+_SOURCES = {"camera": " --from-camera FILE", "pictures": " --pictures DIR"}  # what an export is told of its calibration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +39,16 @@ class EngineFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What was made for some weights: by which versions, with which calibration pictures, and each engine's file."""
+    """What was made for some weights: by which versions, with which calibration pictures, and each engine's file.
+
+    `int8_dot_product` says for which kind of processor int8 was made: those that have it take weights of eight bits;
+    for the others it was made with seven, since their sums overflow with eight.
+    """
 
     made_by: str
     calibration: str
     engines: Mapping[str, EngineFile]
+    int8_dot_product: bool = True  # as all were made before there were two kinds
 
 
 class EngineFiles:
@@ -61,7 +69,8 @@ class EngineFiles:
             return None
         try:
             engines = {name: EngineFile(**values) for name, values in document["engines"].items()}
-            return Record(made_by=document["made_by"], calibration=document["calibration"], engines=engines)
+            kind = {key: document[key] for key in ("int8_dot_product",) if key in document}
+            return Record(made_by=document["made_by"], calibration=document["calibration"], engines=engines, **kind)
         except (KeyError, TypeError, AttributeError) as error:
             raise EngineError(f"{path}: is damaged ({error}); run `edge-depth export --again`") from error
 
@@ -81,10 +90,12 @@ class EngineFiles:
         if known is None:
             raise EngineError(f"model.engine: {name} has no file for these weights; run `edge-depth export`")
         if not known.accepted and not refused:
+            helps = self.foreign() if name == INT8 else None
             raise EngineError(
                 f"model.engine: {name} was refused for these weights: delta1 {known.delta1:.3f} and a residual of "
-                f"{known.residual:.1%} against float32; calibrate it with pictures of your own "
-                "(`edge-depth export --again --from-camera FILE`), or use another engine"
+                f"{known.residual:.1%} against float32; "
+                + (helps or "calibrate it with pictures of your own (`edge-depth export --again --from-camera FILE`)")
+                + ", or use another engine"
             )
         path = self.folder / FILES[name]
         if os.geteuid() == 0 and (other := foreign_owner(path)):  # the record, which vouches for it, is theirs too
@@ -92,6 +103,22 @@ class EngineFiles:
         if not path.is_file() or file_sha256(path) != known.sha256:
             raise EngineError(f"{path}: is missing or damaged; run `edge-depth export --again`")
         return path
+
+    def foreign(self) -> str | None:
+        """Return in words that int8 was made for another kind of processor than this one, and what helps; else None.
+
+        Raises:
+            EngineError: the record can't be read.
+        """
+        record = self.record()
+        if record is None or INT8 not in record.engines or record.int8_dot_product == has_int8_dot_product():
+            return None
+        made, here = ("with", "has none") if record.int8_dot_product else ("without", "has one")
+        effect = "less accurate" if record.int8_dot_product else "slower or less accurate than it could be"
+        return (
+            f"{INT8} was made for processors {made} an int8 dot product, this one {here}: it may be {effect} here; "
+            f"run `edge-depth export --again{_SOURCES.get(record.calibration, '')}`"
+        )
 
     def version(self) -> str:
         """Return what tells these files from those of another export, and of other weights."""

@@ -1,11 +1,15 @@
 """Make the engine of a name."""
 
+import logging
+
 from edge.config import ModelSection
 from edge.engines.base import Engine
-from edge.engines.files import folder_of
+from edge.engines.files import INT8, folder_of
 from edge.engines.onnx import OnnxEngine
 from edge.engines.pytorch import PlainEngine, TorchEngine, TorchScriptEngine
 from edge.weights import WeightsInfo, arrays_of
+
+logger = logging.getLogger(__name__)
 
 
 def make_engine(name: str, section: ModelSection, info: WeightsInfo, *, refused: bool = False) -> Engine:
@@ -17,7 +21,10 @@ def make_engine(name: str, section: ModelSection, info: WeightsInfo, *, refused:
     """
     if name == "torchscript":
         return TorchScriptEngine(section, folder_of(info).path(name, refused=refused))
-    if name in ("onnxruntime", "onnxruntime-int8"):
-        return OnnxEngine(section, folder_of(info).path(name, refused=refused), name)
+    if name in ("onnxruntime", INT8):
+        files = folder_of(info)
+        if name == INT8 and (words := files.foreign()):
+            logger.warning("%s", words)
+        return OnnxEngine(section, files.path(name, refused=refused), name)
     arrays = arrays_of(info)
     return (PlainEngine if name == "plain" else TorchEngine)(section, info.architecture, arrays)

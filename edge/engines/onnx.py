@@ -1,6 +1,8 @@
 """The engines on ONNX Runtime, float32 and int8: torch is not loaded."""
 
+import os
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -8,6 +10,23 @@ from edge.config import ModelSection
 from edge.engines.base import pinned_threads
 from edge.errors import EngineError
 from edge.records import Floats
+
+
+def onnx_runtime() -> ModuleType:
+    """Return the package onnxruntime, which calls nobody; nothing of ours imports it in another way.
+
+    Its Linux wheels tell their maker of every session, over the network and by an identity in the user's cache, unless
+    this is set before they are first loaded (onnxruntime's docs/Privacy.md).
+
+    Raises:
+        ImportError: it can't be imported.
+    """
+    if os.environ.get("ORT_DISABLE_TELEMETRY") != "1":
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    runtime: ModuleType = onnxruntime
+    return runtime
 
 
 class OnnxEngine:
@@ -22,7 +41,7 @@ class OnnxEngine:
         self.name = name
         self.threads = pinned_threads(section)
         try:
-            import onnxruntime
+            onnxruntime = onnx_runtime()
         except ImportError as error:
             raise EngineError(
                 f"model.engine: {name} needs ONNX Runtime ({error}): run `pip install 'edge-depth[onnx]'`"

@@ -49,10 +49,13 @@ def settled(section: ModelSection, size: tuple[int, int], wanted: Callable[[], b
     try:
         if chosen(section, info):
             return section
-        record = folder_of(info).record()
+        files = folder_of(info)
+        record, foreign = files.record(), files.foreign()
     except EngineError as error:
         logger.warning("no engine can be measured: %s; torch takes their place", error)
         return section.model_copy(update={"engine": "torch"})
+    if foreign:
+        logger.warning("%s", foreign)
     names = _candidates(record)
     if names == ["torch"]:
         logger.info("engine torch: %s", _REFUSED if record and record.engines else _NONE)

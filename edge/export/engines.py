@@ -14,14 +14,15 @@ from typing import Any
 
 from edge import __version__
 from edge.config import ModelSection
-from edge.engines import FILES, EngineFile, EngineFiles, Record, folder_of
-from edge.engines.onnx import OnnxEngine
+from edge.engines import FILES, INT8, EngineFile, EngineFiles, Record, folder_of
+from edge.engines.onnx import OnnxEngine, onnx_runtime
 from edge.engines.pytorch import PlainEngine, TorchScriptEngine, torch_for
 from edge.errors import EngineError
 from edge.evaluation import Agreement, agreement
 from edge.export.quantise import RUNGS, Quantiser
 from edge.export.samples import Samples, keep
 from edge.files import without_following
+from edge.health import has_int8_dot_product, processor
 from edge.records import Floats
 from edge.weights import WeightsInfo, arrays_of, file_sha256
 
@@ -30,17 +31,28 @@ _OPSET = 17
 
 
 def export(
-    section: ModelSection, info: WeightsInfo, samples: Samples, calibration: str, say: Say, *, again: bool = False
+    section: ModelSection,
+    info: WeightsInfo,
+    samples: Samples,
+    calibration: str,
+    say: Say,
+    *,
+    again: bool = False,
+    int8_dot_product: bool | None = None,
 ) -> EngineFiles:
     """Make the engine files of some weights, unless they are there; return where.
 
-    `calibration` says where the samples come from. Nothing is replaced before everything is made and verified.
+    `calibration` says where the samples come from, `int8_dot_product` for which kind of processor int8 is made: this
+    one's unless told. Nothing is replaced before everything is made and verified.
 
     Raises:
         EngineError: a part that is needed is missing, a file can't be made or written.
         WeightsError: the weights are damaged, or do not fit the network.
     """
     files = folder_of(info)
+    has = has_int8_dot_product()
+    say(f"this processor, {processor()}, has {'an' if has else 'no'} int8 dot product")
+    kind = has if int8_dot_product is None else int8_dot_product
     try:
         files.folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(files.folder):
@@ -48,9 +60,14 @@ def export(
             _tidy(files.folder, prefix)
             if not again and _is_complete(files):
                 say(f"{files.folder}: is there already; --again makes it anew")
+                if words := files.foreign():
+                    say(words)
                 return files
             with tempfile.TemporaryDirectory(dir=files.folder.parent, prefix=prefix) as made:
-                _fill(EngineFiles(Path(made)), section, info, samples, calibration, say)
+                engines = _make(Path(made), section, info, samples, say, int8_dot_product=kind)
+                made_by = f"edge-depth {__version__}, torch {version('torch')}"
+                record = Record(made_by=made_by, calibration=calibration, engines=engines, int8_dot_product=kind)
+                EngineFiles(Path(made)).write(record)
                 _put(Path(made), files.folder)
     except OSError as error:
         raise EngineError(f"{files.folder}: can't be written: {error.strerror or error}") from error
@@ -67,25 +84,34 @@ def _is_complete(files: EngineFiles) -> bool:
     return record is not None and set(can_make()) <= set(record.engines)
 
 
-def _fill(
-    files: EngineFiles, section: ModelSection, info: WeightsInfo, samples: Samples, calibration: str, say: Say
-) -> None:
+def _make(
+    folder: Path, section: ModelSection, info: WeightsInfo, samples: Samples, say: Say, *, int8_dot_product: bool
+) -> dict[str, EngineFile]:
+    """Make the files, with one thread: torch's wait for each other by counting, and beside other work take all day."""
+    say("loading PyTorch")
+    section = section.model_copy(update={"threads": 1})
     torch, _ = torch_for(section)
     arrays = arrays_of(info)
     plain = PlainEngine(section, info.architecture, arrays)
+    say(f"the plain network, to compare with: {len(samples.verifying)} pictures")
     outputs = [plain.run(pixels) for pixels in samples.verifying]
-    keep(files.folder, samples.verifying, outputs)
-    maker = _Maker(torch, section, samples, outputs, files.folder, say)
-    engines = maker.make(info, arrays)
-    made_by = f"edge-depth {__version__}, torch {version('torch')}"
-    files.write(Record(made_by=made_by, calibration=calibration, engines=engines))
+    keep(folder, samples.verifying, outputs)
+    return _Maker(torch, section, samples, outputs, folder, say, int8_dot_product=int8_dot_product).make(info, arrays)
 
 
 class _Maker:
     """Makes the files of one folder, and holds each against the plain network's `outputs`."""
 
     def __init__(
-        self, torch: Any, section: ModelSection, samples: Samples, outputs: list[Floats], folder: Path, say: Say
+        self,
+        torch: Any,
+        section: ModelSection,
+        samples: Samples,
+        outputs: list[Floats],
+        folder: Path,
+        say: Say,
+        *,
+        int8_dot_product: bool,
     ) -> None:
         self._torch = torch
         self._section = section
@@ -93,6 +119,7 @@ class _Maker:
         self._outputs = outputs
         self._folder = folder
         self._say = say
+        self._int8_dot_product = int8_dot_product
 
     def make(self, info: WeightsInfo, arrays: Any) -> dict[str, EngineFile]:
         """Make every file that can be made here."""
@@ -103,19 +130,19 @@ class _Maker:
         engines = {"torchscript": self._torchscript(serving, example)}
         if "onnxruntime" in can_make():
             engines["onnxruntime"] = self._onnx(serving, example)
-            engines["onnxruntime-int8"] = self._int8()
+            engines[INT8] = self._int8()
         else:
             self._say("onnxruntime: left out; `pip install 'edge-depth[onnx]'` brings the fastest engines")
         return engines
 
     def _torchscript(self, serving: Any, example: Any) -> EngineFile:
-        path = self._folder / FILES["torchscript"]
+        path = self._begin("torchscript")
         with self._torch.inference_mode():
             self._torch.jit.freeze(self._torch.jit.trace(serving, (example,))).save(str(path))
         return self._judged("torchscript", self._agreement(TorchScriptEngine(self._section, path)))
 
     def _onnx(self, serving: Any, example: Any) -> EngineFile:
-        path = self._folder / FILES["onnxruntime"]
+        path = self._begin("onnxruntime")
         raw = self._folder / "raw.onnx"
         sizes = {"pixels": {1: "height", 2: "width"}, "inverse_depth": {0: "height", 1: "width"}}
         with warnings.catch_warnings(action="ignore"):  # of torch to those who extend its exporter
@@ -135,23 +162,37 @@ class _Maker:
 
     def _int8(self) -> EngineFile:
         """Keep the fewest layers in float with which the output is accepted, or is nearest to it."""
-        path, name = self._folder / FILES["onnxruntime-int8"], "onnxruntime-int8"
+        path = self._folder / FILES[INT8]
+        words = "eight bits, for processors with" if self._int8_dot_product else "seven bits, for processors without"
+        self._say(
+            f"{INT8}: weights of {words} an int8 dot product; ranges of {len(self._samples.calibrating)} pictures"
+        )
         best: tuple[Agreement, str] | None = None
         with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
-            quantiser = Quantiser(self._folder / FILES["onnxruntime"], self._samples.calibrating, Path(scratch))
+            quantiser = Quantiser(
+                self._folder / FILES["onnxruntime"],
+                self._samples.calibrating,
+                Path(scratch),
+                int8_dot_product=self._int8_dot_product,
+            )
             for rung in RUNGS:
                 tried = Path(scratch) / "tried.onnx"
                 quantiser.write(tried, rung)
-                found = self._agreement(OnnxEngine(self._section, tried, name))
-                self._say(f"{name}: {rung.words}: {_words(found)}")
+                found = self._agreement(OnnxEngine(self._section, tried, INT8))
+                self._say(f"{INT8}: {rung.words}: {_words(found)}")
                 if best is None or found.residual < best[0].residual:
                     best = found, rung.words
                     tried.replace(path)
                 if found.accepted:
                     break
         if best is None:
-            raise EngineError(f"{name}: nothing was tried")
-        return self._judged(name, *best)
+            raise EngineError(f"{INT8}: nothing was tried")
+        return self._judged(INT8, *best)
+
+    def _begin(self, name: str) -> Path:
+        """Say which file is made now; return its path."""
+        self._say(f"{name}: making {FILES[name]}")
+        return self._folder / FILES[name]
 
     def _agreement(self, engine: Any) -> Agreement:
         return agreement([engine.run(pixels) for pixels in self._samples.verifying], self._outputs)
@@ -175,8 +216,8 @@ def simplify(source: Path, target: Path) -> None:
     Int8 is made of that; what is particular to a processor is done when the model is loaded.
     """
     import onnx
-    import onnxruntime
 
+    onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(target)
