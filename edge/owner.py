@@ -41,7 +41,7 @@ def foreign_owner(path: Path) -> os.stat_result | None:
 
 
 def become_owner(folder: Path) -> None:
-    """As root, go on for good as the user whose folder it is; it is then $STATE_DIRECTORY. Else do nothing.
+    """As root, go on for good as the user whose state directory it is, and which it is then still. Else do nothing.
 
     Folders in it that root made before are handed over. Call it before anything in the folder is looked at.
 
@@ -65,7 +65,9 @@ def become_owner(folder: Path) -> None:
         ) from error
     os.setgid(gid)
     os.setuid(uid)
-    os.environ.update(HOME=home, STATE_DIRECTORY=str(folder))
+    # A folder that was not $STATE_DIRECTORY does not become it: run by hand, each configuration has a part of its own.
+    place = {"STATE_DIRECTORY": folder} if os.environ.get("STATE_DIRECTORY") else {"XDG_DATA_HOME": folder.parent}
+    os.environ.update({name: str(path) for name, path in place.items()}, HOME=home)
     _log.info("going on as user %d, whose folder %s is", uid, folder)
 
 

@@ -1,4 +1,4 @@
-"""What survives a restart: the reference, the triggers' states, what was set or announced; a file of each per camera.
+"""What survives a restart: the reference, the triggers' states, what was set or announced; a file of each.
 
 A file is replaced as a whole or not at all, and seldom, since SD cards wear. One that can't be used is set aside with a
 warning, and the daemon starts without it; one that can't be written is a state that is logged once, never an error.
@@ -38,10 +38,10 @@ T = TypeVar("T")
 
 
 class ReferenceStore:
-    """The learned background of one camera, in `reference-<camera>.safetensors`."""
+    """The learned background, in the file `path`."""
 
-    def __init__(self, directory: Path, camera: str) -> None:
-        self._file = _File(directory / f"reference-{camera}.safetensors")
+    def __init__(self, path: Path) -> None:
+        self._file = _File(path)
         self._words: dict[str, Value] | None = None  # of the file: numbers and texts
 
     def load(self, now: float) -> dict[str, Value] | None:
@@ -86,13 +86,13 @@ def _words(values: Values) -> dict[str, Value]:
 
 
 class _JsonStore(Generic[T]):
-    """{name: value} of one camera, in `<kind>-<camera>.json`, written when it has changed.
+    """{name: value}, in the file `path` under the name `kind`, written when it has changed.
 
     `fits` says whether a value is one; `rule` says so in words, for a file where one is not.
     """
 
-    def __init__(self, directory: Path, kind: str, camera: str, fits: Callable[[object], bool], rule: str) -> None:
-        self._file = _File(directory / f"{kind}-{camera}.json")
+    def __init__(self, path: Path, kind: str, fits: Callable[[object], bool], rule: str) -> None:
+        self._file = _File(path)
         self._kind = kind
         self._fits = fits
         self._rule = rule
@@ -102,6 +102,10 @@ class _JsonStore(Generic[T]):
         """Return the values as saved, empty where nothing usable is there."""
         self._written = self._file.read(self._decode) or {}
         return dict(self._written)
+
+    def holds(self, values: Mapping[str, T]) -> bool:
+        """Return whether these values are what was written, or read, last."""
+        return values == self._written
 
     def save(self, values: Mapping[str, T], now: float, *, at_once: bool = False) -> bool:
         """Write `values` if they have changed and return true; return false where they have not, or it failed.
@@ -134,21 +138,23 @@ class _JsonStore(Generic[T]):
 
 
 class TriggerStore(_JsonStore[bool]):
-    """Which triggers of one camera are on: {name: on}. `save` is to be called with every reading."""
+    """Which triggers are on: {name: on}. `save` is to be called with every reading."""
 
-    def __init__(self, directory: Path, camera: str) -> None:
-        super().__init__(directory, "triggers", camera, lambda on: isinstance(on, bool), "true or false each")
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "triggers", lambda on: isinstance(on, bool), "true or false each")
 
 
 class OverlayStore(_JsonStore[dict[str, Any]]):
-    """What was set of one camera's configuration: {key: {"value": what was set, "file": what the file had}}.
+    """What was set of a configuration: {key: {"value": what was set, "file": what the file had, "view": …}}.
 
-    Beside it lies a backup of the same form: what was set before the last change that asked for one.
+    `view` is what the camera showed when it was set, where that matters and was known. In the file the views stand
+    beside the rest, so that versions that know of none can read it. Beside the file lies a backup of the same form:
+    what was set before the last change that asked for one.
     """
 
-    def __init__(self, directory: Path, camera: str) -> None:
-        super().__init__(directory, "overlay", camera, _is_change, "a value and the file's each")
-        self._backup = _File(directory / f"overlay-{camera}.json.backup")
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "overlay", _is_change, "a value and the file's each")
+        self._backup = _File(path.with_name(f"{path.name}.backup"))
 
     def back_up(self, values: Mapping[str, dict[str, Any]], now: float) -> bool:
         """Replace the backup by `values`; return whether that worked."""
@@ -161,12 +167,31 @@ class OverlayStore(_JsonStore[dict[str, Any]]):
 
     @property
     def lost(self) -> Path | None:
-        """The file of something set that could not be used, now or in an earlier run; null where there is none."""
+        """The file of something set that could not be used, now or in an earlier run; None where there is none."""
         return self._file.lost
 
+    def settle(self, values: Mapping[str, dict[str, Any]], now: float) -> bool:
+        """Write `values` in place of what was lost, which is no more missed; return whether that worked."""
+        if not self._file.write(lambda: self._encode(values), now):
+            return False
+        self._written = dict(values)
+        return self._file.forget_lost()
+
     def backup(self) -> dict[str, dict[str, Any]] | None:
-        """Return the backup, null where there is none."""
+        """Return the backup, None where there is none."""
         return self._backup.read(self._decode)
+
+    def _encode(self, values: Mapping[str, dict[str, Any]]) -> bytes:
+        plain = {key: {"value": change["value"], "file": change["file"]} for key, change in values.items()}
+        views = {key: change["view"] for key, change in values.items() if "view" in change}
+        return json.dumps({"schema": SCHEMA, self._kind: plain, "views": views}).encode()
+
+    def _decode(self, data: bytes) -> dict[str, dict[str, Any]]:
+        values = super()._decode(data)
+        views = parse_object(data).get("views", {})
+        if not isinstance(views, dict) or not all(isinstance(view, dict) for view in views.values()):
+            raise ValueError("is damaged (views must be an object each)")
+        return {key: change | ({"view": views[key]} if key in views else {}) for key, change in values.items()}
 
 
 def _is_change(value: object) -> bool:
@@ -174,10 +199,10 @@ def _is_change(value: object) -> bool:
 
 
 class AnnouncedStore(_JsonStore[list[str]]):
-    """The retained topics that a broker has of one camera, and what Home Assistant was told: {topic: components}."""
+    """The retained topics that a broker has, and what Home Assistant was told: {topic: components}."""
 
-    def __init__(self, directory: Path, camera: str) -> None:
-        super().__init__(directory, "announced", camera, _are_components, "lists of platform/key")
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "announced", _are_components, "lists of platform/key")
 
 
 def _are_components(value: object) -> bool:
@@ -200,6 +225,16 @@ class _File:
         if self._aside.exists():
             return self._aside
         return None if self.usable else self._path
+
+    def forget_lost(self) -> bool:
+        """Miss what could not be used no more, since there is another file now; return whether that worked."""
+        try:
+            self._aside.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("%s: can't be deleted: %s; delete it by hand", self._aside, error.strerror)
+            return False
+        self.usable = True
+        return True
 
     def is_due(self, now: float, seconds: float) -> bool:
         """Return whether so many seconds lie between the last try and `now`."""

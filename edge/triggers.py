@@ -33,11 +33,19 @@ class Triggers:
     """All triggers of one camera.
 
     `states` is what a former run knew, {name: on}: each is kept until the condition says otherwise, and names that are
-    not configured any more are forgotten.
+    not configured any more are forgotten. `frozen` names those that nothing switches, each with the reason.
     """
 
-    def __init__(self, sections: Iterable[TriggerSection], states: Mapping[str, bool] | None = None) -> None:
-        self._machines = tuple(_Machine(section, (states or {}).get(section.name)) for section in sections)
+    def __init__(
+        self,
+        sections: Iterable[TriggerSection],
+        states: Mapping[str, bool] | None = None,
+        frozen: Mapping[str, str] | None = None,
+    ) -> None:
+        self._machines = tuple(
+            _Machine(section, (states or {}).get(section.name), (frozen or {}).get(section.name))
+            for section in sections
+        )
         self._pace = _Pace()
 
     def update(self, scene: Scene) -> tuple[TriggerState, ...]:
@@ -89,9 +97,10 @@ class _Machine:
     first reading holds. Frozen readings do not break the row, and the time before and after each is not counted.
     """
 
-    def __init__(self, section: TriggerSection, on: bool | None) -> None:
+    def __init__(self, section: TriggerSection, on: bool | None, frozen: str | None) -> None:
         self.name = section.name
         self._section = section
+        self._frozen = frozen
         self._state: _State = "unknown" if on is None else "on" if on else "off"
         self._frames = 0
         self._seconds = 0.0
@@ -110,7 +119,7 @@ class _Machine:
     def update(self, scene: Scene, elapsed: float) -> TriggerState:
         """Return the state after a scene; `elapsed` is what counts of the seconds since the scene before."""
         before = self.on
-        event, level, reason = compare(self._section, scene)
+        event, level, reason = ("frozen", None, self._frozen) if self._frozen else compare(self._section, scene)
         if event != "frozen":
             self._step(event, 0.0 if self._was_frozen else elapsed)
         self._was_frozen = event == "frozen"

@@ -32,6 +32,7 @@ from edge.config import Config, MqttSection
 from edge.depth import DepthModel
 from edge.health import machine_health, machine_name
 from edge.mqtt import Publisher
+from edge.place import Place
 from edge.records import DepthMap, Frame, Message
 from edge.topics import Topics
 
@@ -172,7 +173,7 @@ def latency(seconds: float) -> dict[str, Any]:
             tempfile.TemporaryDirectory() as state,
             listening(broker, "%U %p", TOPICS.named("state")) as lines,
         ):
-            edge.daemon.Daemon(config, (note,), Path(state)).run(seconds)
+            edge.daemon.Daemon(config, (note,), Place(Path(state), TOPICS.id)).run(seconds)
     finally:
         broker.stop()
         edge.daemon.load_model = load

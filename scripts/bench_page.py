@@ -36,6 +36,7 @@ from edge.commands.demo import Clip
 from edge.config import Config
 from edge.daemon import Daemon
 from edge.health import machine_name
+from edge.place import Place
 
 UPLOADERS = 20
 PHOTO = Path(__file__).parents[1] / "edge" / "data" / "photos" / "desk.jpg"
@@ -100,7 +101,9 @@ def _measured(frames: Path, args: argparse.Namespace) -> dict[str, Any]:
     )
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as state:
-        daemon = Daemon(config, consumers=(lambda _: times.append(time.monotonic()),), state=Path(state))
+        daemon = Daemon(
+            config, consumers=(lambda _: times.append(time.monotonic()),), place=Place(Path(state), "bench")
+        )
         thread = threading.Thread(target=_beside, args=(daemon, times, args, found), daemon=True)
         thread.start()
         daemon.run()

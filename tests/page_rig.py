@@ -146,7 +146,7 @@ class Works:
             "zones": ({"name": "door", "polygon": DOOR}, {"name": "window", "polygon": WINDOW}),
             "triggers": ({"name": "visitor", "zone": "door", "measure": "nearness", "near": 0.9, "clear": 0.8},),
         }
-        self.overlay = Overlay(Config.model_validate(values | sections), OverlayStore(state, "test"))
+        self.overlay = Overlay(Config.model_validate(values | sections), OverlayStore(state / "overlay.json"))
         self.applied = 0
         self._lock = threading.Lock()
         self._setup = Setup(self)

@@ -147,7 +147,7 @@ def test_masks_that_were_drawn_on_the_page_hold(rig, tmp_path, state_directory, 
     """What was set is in force here too: the picture to point at shows nothing of the masked half."""
     path = tmp_path / "c.yaml"
     path.write_text("id: hall\n" + configuration(rig.folder))
-    overlay = Overlay(load(path), OverlayStore(state_directory, "hall"))
+    overlay = Overlay(load(path), OverlayStore(state_directory / "overlay.json"))
     assert overlay.replace({"camera.privacy_masks": [[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]})
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     snapshot = tmp_path / "look.jpg"

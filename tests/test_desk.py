@@ -20,6 +20,7 @@ from edge.daemon.setup import KEYS
 from edge.documents import parse_object
 from edge.errors import EdgeError, Stale
 from edge.limits import RateLimit
+from edge.place import Place
 from edge.records import DepthMap, Frame, Message
 from tests.page_rig import DOOR, WINDOW, room
 
@@ -61,7 +62,7 @@ class Rig:
 
     def __init__(self, state: Path) -> None:
         self.file = FILE
-        self.daemon = Daemon(FILE, state=state, read_file=lambda: self.file)
+        self.daemon = Daemon(FILE, place=Place(state, "hall"), read_file=lambda: self.file)
         self.published: list[Message] = []
         self.desk = Desk(self.daemon, self.daemon.topics, self.published.append, self.now)
         self.desk._limit = RateLimit(10**6, 1.0)
@@ -152,7 +153,7 @@ def test_what_fails_is_answered_and_holds_not_even_in_part(
     assert ["made up"] == list(map(str, rig.failures.told))
     rig.failures.told.clear()
     rig.check()
-    assert before == rig.daemon.overlay.config == Daemon(FILE, state=tmp_path).overlay.config
+    assert before == rig.daemon.overlay.config == Daemon(FILE, place=Place(tmp_path, "hall")).overlay.config
     assert before.calibration.model_dump_json() == rig.daemon.scene.saved()["calibration"]
 
 
@@ -163,7 +164,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     made = Rig(state)
     yield made
     made.daemon.overlay.save(1e9)
-    again = Daemon(FILE, state=state)
+    again = Daemon(FILE, place=Place(state, "hall"))
     for key in KEYS.values():
         assert value_at(made.daemon.overlay.config, key) == value_at(again.overlay.config, key)
 

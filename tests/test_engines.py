@@ -265,7 +265,7 @@ def test_frames_to_calibrate_with_have_their_masks(tmp_path, photos, state_direc
     """A privacy mask that was drawn on the page, and is not in the file, is in force for `--from-camera` too."""
     config = tmp_path / "config.yaml"
     config.write_text(f"id: hall\ncamera: {{source: {photos}, fps: 30}}\nmqtt: {{enabled: false}}\n")
-    overlay = Overlay(load(config), OverlayStore(state_directory, "hall"))
+    overlay = Overlay(load(config), OverlayStore(state_directory / "overlay.json"))
     assert overlay.replace({"camera.privacy_masks": [[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]})
     given = []
     monkeypatch.setattr(export, "export", lambda _, info, samples, *__, **___: given.append(samples) or folder_of(info))

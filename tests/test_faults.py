@@ -83,9 +83,9 @@ def running(folder: Path, values: dict, **more: str) -> Iterator[subprocess.Pope
 
 def a_state(store: type) -> Callable[[Path, bytes], object]:
     def load(folder: Path, data: bytes) -> object:
-        kind = {ReferenceStore: "reference-hall.safetensors", TriggerStore: "triggers-hall.json"}
-        (folder / kind.get(store, "overlay-hall.json")).write_bytes(data)
-        loaded = store(folder, "hall")
+        kind = {ReferenceStore: "reference.safetensors", TriggerStore: "triggers.json"}
+        (folder / kind.get(store, "overlay.json")).write_bytes(data)
+        loaded = store(folder / kind.get(store, "overlay.json"))
         return loaded.load(0.0) if store is ReferenceStore else loaded.load()
 
     return load
@@ -214,7 +214,7 @@ def test_a_killed_daemon_goes_on_with_what_it_knew(mosquitto, tmp_path):
         with running(tmp_path, settings(mosquitto.port, clip)) as daemon:
             wait_for_tracking(subscriber, "tracking")
             eventually(
-                lambda: list((tmp_path / "state").glob("reference-*.safetensors")),
+                lambda: list((tmp_path / "state").glob("reference.safetensors")),
                 "the saved background",
                 PATIENCE_SECONDS,
             )

@@ -41,6 +41,7 @@ LAYERS = {
     "edge.homeassistant": 3,
     "edge.messages": 3,
     "edge.overlay": 3,
+    "edge.place": 3,
     "edge.web": 3,
     "edge.depth": 4,
     "edge.evaluation": 5,
@@ -61,6 +62,7 @@ PEERS = {
     ("edge.__main__", "edge.cli"),
     ("edge.cli", "edge.commands"),
     ("edge.export", "edge.evaluation"),
+    ("edge.overlay", "edge.place"),
 }
 
 

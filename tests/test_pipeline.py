@@ -158,7 +158,7 @@ def test_reads_that_never_return_end_the_daemon(monkeypatch):
         answered.wait()
         raise CameraError("too late")
 
-    loop, _ = capture(MountedCamera(section, live.LiveSource(section, connect)))
+    loop, _ = capture(MountedCamera(section, live.LiveSource(section, connect), lambda: "made-up"))
     with pytest.raises(CameraError, match="3 earlier reads have not returned") as caught:
         loop.finish(WAIT)
     answered.set()

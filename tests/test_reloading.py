@@ -38,7 +38,7 @@ class Rig:
 
     def __post_init__(self) -> None:
         self.write(VALUES)
-        self.overlay = Overlay(load(self.path), OverlayStore(self.path.parent, "hall"))
+        self.overlay = Overlay(load(self.path), OverlayStore(self.path.with_name("overlay.json")))
         self.reloading = Reloading(
             self.overlay, Topics("edge-depth", "hall"), lambda: load(self.path), lambda file, gone: self.use(file, gone)
         )

@@ -168,7 +168,7 @@ def test_the_backup_is_a_whole_overlay(works, tmp_path):
     """It can be put in the overlay's place by hand."""
     works.ask("apply", {"privacy_masks": [LEFT], **revision(works)})
     works.ask("apply", {"privacy_masks": [], **revision(works)})
-    overlay, backup = tmp_path / "overlay-test.json", tmp_path / "overlay-test.json.backup"
+    overlay, backup = tmp_path / "overlay.json", tmp_path / "overlay.json.backup"
     assert {} == json.loads(overlay.read_text())["overlay"]
     backup.replace(overlay)
     assert [LEFT] == values(Works(tmp_path))["privacy_masks"]
@@ -201,19 +201,19 @@ def test_zones_and_triggers_that_belong_together_survive_together(tmp_path):
     zones = [{"name": "drawn", "polygon": LEFT}]
     triggers = [{"name": "t", "zone": "drawn", "measure": "nearness", "near": 0.5}]
     file = Config()
-    overlay = Overlay(file, OverlayStore(tmp_path, "test"))
+    overlay = Overlay(file, OverlayStore(tmp_path / "overlay.json"))
     overlay.replace({"zones": zones, "triggers": triggers})
-    assert ["t"] == [trigger.name for trigger in Overlay(file, OverlayStore(tmp_path, "test")).config.triggers]
+    assert ["t"] == [trigger.name for trigger in Overlay(file, OverlayStore(tmp_path / "overlay.json")).config.triggers]
     other = Config(zones=({"name": "other", "polygon": DOOR},))
-    again = Overlay(other, OverlayStore(tmp_path, "test"))
+    again = Overlay(other, OverlayStore(tmp_path / "overlay.json"))
     assert (["other"], ()) == ([zone.name for zone in again.config.zones], again.config.triggers)
     assert {} == again.values
 
 
 def test_what_can_not_be_written_is_told(works, tmp_path):
     """It is in force all the same."""
-    (tmp_path / "overlay-test.json.new").mkdir()
-    (tmp_path / "overlay-test.json.backup.new").mkdir()
+    (tmp_path / "overlay.json.new").mkdir()
+    (tmp_path / "overlay.json.backup.new").mkdir()
     answer = works.ask("apply", {"triggers": [], **revision(works)})
     assert (False, []) == (answer["written"], answer["values"]["triggers"])
 

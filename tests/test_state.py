@@ -24,13 +24,13 @@ from edge.state import JSON_SECONDS, REFERENCE_SECONDS, AnnouncedStore, Referenc
 ROOT = Path(__file__).parents[1]
 MAP = np.linspace(0, 1, 48 * 64).reshape(48, 64)
 VALUES = {"median": MAP, "sigma": MAP.astype(np.float32), "age": 61.25, "frames": 12, "stale": False, "weights": "é✓"}
-REFERENCE = "reference-hall.safetensors"
-TRIGGERS = "triggers-hall.json"
+REFERENCE = "reference.safetensors"
+TRIGGERS = "triggers.json"
 
 
 def written(directory: Path, values: dict[str, Any] = VALUES) -> Path:
     """Save a reference and return its file."""
-    assert ReferenceStore(directory, "hall").save(values, 0.0)
+    assert ReferenceStore(directory / REFERENCE).save(values, 0.0)
     return directory / REFERENCE
 
 
@@ -58,31 +58,23 @@ def good(tmp_path: Path) -> bytes:
 def test_a_reference_comes_back_as_it_was(tmp_path: Path):
     """Arrays keep their type and shape, numbers and texts their value; the file is its owner's alone."""
     path = written(tmp_path / "not" / "there" / "yet")
-    assert_same(VALUES, ReferenceStore(path.parent, "hall").load(0.0))
+    assert_same(VALUES, ReferenceStore(path.parent / REFERENCE).load(0.0))
     assert {REFERENCE} == names(path.parent)
     assert (0o600, 0o700) == (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777)
 
 
 def test_nothing_is_there_at_first(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """A first start finds neither reference nor trigger states, makes no file and no noise."""
-    assert ReferenceStore(tmp_path, "hall").load(0.0) is None
-    assert {} == TriggerStore(tmp_path, "hall").load()
+    assert ReferenceStore(tmp_path / REFERENCE).load(0.0) is None
+    assert {} == TriggerStore(tmp_path / TRIGGERS).load()
     assert (set(), []) == (names(tmp_path), caplog.messages)
-
-
-def test_cameras_do_not_share(tmp_path: Path):
-    """Each camera has files of its own, named by its id."""
-    written(tmp_path)
-    assert TriggerStore(tmp_path, "hall").save({"door": True}, 0.0)
-    assert ReferenceStore(tmp_path, "yard").load(0.0) is None
-    assert {} == TriggerStore(tmp_path, "yard").load()
 
 
 def test_an_array_may_lie_in_memory_in_any_way(tmp_path: Path):
     """Transposed, reversed and thinned arrays come back with the values that they show."""
     views = {"t": MAP.T, "r": MAP[::-1, ::2]}
     written(tmp_path, views)
-    assert_same(views, ReferenceStore(tmp_path, "hall").load(0.0))
+    assert_same(views, ReferenceStore(tmp_path / REFERENCE).load(0.0))
 
 
 maps = hnp.arrays(
@@ -97,8 +89,8 @@ plain = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1).map("x{}".format), maps | plain, max_size=5))
 def test_whatever_is_saved_is_loaded(tmp_path: Path, values: dict[str, Any]):
     """Any names, maps, numbers and texts come back equal, in kind too."""
-    assert ReferenceStore(tmp_path, "hall").save(values, 0.0)
-    assert_same(values, ReferenceStore(tmp_path, "hall").load(0.0))
+    assert ReferenceStore(tmp_path / REFERENCE).save(values, 0.0)
+    assert_same(values, ReferenceStore(tmp_path / REFERENCE).load(0.0))
 
 
 def test_the_state_directory(monkeypatch: pytest.MonkeyPatch):
@@ -118,7 +110,7 @@ def test_the_state_directory(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_reference_is_written_every_ten_minutes_at_most(tmp_path: Path):
     """Offers in between are declined, and the next after the time is taken."""
-    store = ReferenceStore(tmp_path, "hall")
+    store = ReferenceStore(tmp_path / REFERENCE)
     times = [5.0, 5.1, 300.0, 604.9, 605.0, 1000.0, 1205.0]
     assert [5.0, 605.0, 1205.0] == [now for now in times if store.save({**VALUES, "median": MAP + now}, now)]
     found = store.load(1205.0)
@@ -128,11 +120,11 @@ def test_a_reference_is_written_every_ten_minutes_at_most(tmp_path: Path):
 
 def test_a_new_reference_waits_a_minute_only(tmp_path: Path):
     """What was learned anew, or calibrated anew, is not lost with the next restart; nor does it wear the card."""
-    store = ReferenceStore(tmp_path, "hall")
+    store = ReferenceStore(tmp_path / REFERENCE)
     times = [5.0, 5.1, 64.9, 65.0, 65.1, 130.0]
     assert [5.0, 65.0, 130.0] == [now for now in times if store.save({**VALUES, "age": now}, now)]
     assert not store.save({**VALUES, "age": 130.0}, 300.0)
-    again = ReferenceStore(tmp_path, "hall")
+    again = ReferenceStore(tmp_path / REFERENCE)
     again.load(0.0)
     assert not again.save({**VALUES, "age": 130.0}, np.inf, only_new=True)
     assert again.save({**VALUES, "age": 131.0}, np.inf, only_new=True)
@@ -141,20 +133,20 @@ def test_a_new_reference_waits_a_minute_only(tmp_path: Path):
 def test_a_reference_that_was_loaded_is_not_written_at_once(tmp_path: Path):
     """A daemon that dies again and again shortly after its start does not wear the card."""
     written(tmp_path)
-    store = ReferenceStore(tmp_path, "hall")
+    store = ReferenceStore(tmp_path / REFERENCE)
     assert store.load(100.0) is not None
     assert [False, True] == [store.save(VALUES, now) for now in (99.0 + REFERENCE_SECONDS, 100.0 + REFERENCE_SECONDS)]
 
 
 def test_trigger_states_are_written_when_they_change(tmp_path: Path):
     """Equal states are not written again, neither after a restart; a change soon after another is a little late."""
-    store = TriggerStore(tmp_path, "hall")
+    store = TriggerStore(tmp_path / TRIGGERS)
     assert [True, False] == [store.save({"door": True, "yard": False}, now) for now in (0.0, 100.0)]
     assert [True, False, False, True] == [
         store.save({"door": on, "yard": False}, now)
         for on, now in [(False, 200.0), (True, 200.1), (True, 199.9 + JSON_SECONDS), (True, 200 + JSON_SECONDS)]
     ]
-    again = TriggerStore(tmp_path, "hall")
+    again = TriggerStore(tmp_path / TRIGGERS)
     assert {"door": True, "yard": False} == again.load()
     assert not again.save({"yard": False, "door": True}, 0.0)
     assert {TRIGGERS} == names(tmp_path)
@@ -162,7 +154,7 @@ def test_trigger_states_are_written_when_they_change(tmp_path: Path):
 
 def test_the_callers_own_states_may_go_on_changing(tmp_path: Path):
     """What was written or loaded is remembered as it was, though the caller changes the very same mapping."""
-    store, states = TriggerStore(tmp_path, "hall"), {"door": True}
+    store, states = TriggerStore(tmp_path / TRIGGERS), {"door": True}
     assert store.save(states, 0.0)
     states["door"] = False
     assert store.save(states, 100.0)
@@ -206,7 +198,7 @@ def test_a_reference_that_cannot_be_used_is_set_aside(
     path, aside = tmp_path / REFERENCE, tmp_path / f"{REFERENCE}.damaged"
     aside.write_bytes(b"from last year")
     path.write_bytes(data)
-    store = ReferenceStore(tmp_path, "hall")
+    store = ReferenceStore(tmp_path / REFERENCE)
     assert store.load(0.0) is None
     assert data == aside.read_bytes()
     assert [logging.WARNING] == [record.levelno for record in caplog.records]
@@ -234,11 +226,11 @@ def test_a_reference_that_cannot_be_used_is_set_aside(
 def test_trigger_states_that_cannot_be_used_are_set_aside(data: bytes, tmp_path: Path):
     """The daemon then starts without them, and writes them anew."""
     (tmp_path / TRIGGERS).write_bytes(data)
-    store = TriggerStore(tmp_path, "hall")
+    store = TriggerStore(tmp_path / TRIGGERS)
     assert {} == store.load()
     assert data == (tmp_path / f"{TRIGGERS}.damaged").read_bytes()
     assert store.save({"door": True}, 0.0)
-    assert {"door": True} == TriggerStore(tmp_path, "hall").load()
+    assert {"door": True} == TriggerStore(tmp_path / TRIGGERS).load()
 
 
 def test_a_single_wrong_bit_is_noticed(good: bytes, tmp_path: Path):
@@ -247,7 +239,7 @@ def test_a_single_wrong_bit_is_noticed(good: bytes, tmp_path: Path):
         changed = bytearray(good)
         changed[at] ^= 1 << at % 8
         (tmp_path / REFERENCE).write_bytes(changed)
-        assert ReferenceStore(tmp_path, "hall").load(0.0) is None, at
+        assert ReferenceStore(tmp_path / REFERENCE).load(0.0) is None, at
 
 
 def test_arrays_that_change_their_shape_or_their_places_are_noticed(good: bytes, tmp_path: Path):
@@ -255,7 +247,7 @@ def test_arrays_that_change_their_shape_or_their_places_are_noticed(good: bytes,
     assert all(text in good for text in (b"[48,64]", b'"median"', b'"sigma"'))
     for changed in (good.replace(b"[48,64]", b"[64,48]"), good.replace(b'"median"', b'"nadiem"')):
         (tmp_path / REFERENCE).write_bytes(changed)
-        assert ReferenceStore(tmp_path, "hall").load(0.0) is None
+        assert ReferenceStore(tmp_path / REFERENCE).load(0.0) is None
 
 
 def headers() -> st.SearchStrategy[bytes]:
@@ -279,8 +271,8 @@ def test_no_bytes_are_an_error(tmp_path: Path, data: bytes):
     """Whatever lies where a reference or trigger states are looked for, it is set aside, and nothing is raised."""
     (tmp_path / REFERENCE).write_bytes(data)
     (tmp_path / TRIGGERS).write_bytes(data)
-    assert ReferenceStore(tmp_path, "hall").load(0.0) is None
-    assert {} == TriggerStore(tmp_path, "hall").load()
+    assert ReferenceStore(tmp_path / REFERENCE).load(0.0) is None
+    assert {} == TriggerStore(tmp_path / TRIGGERS).load()
     assert {f"{REFERENCE}.damaged", f"{TRIGGERS}.damaged"} == names(tmp_path)
 
 
@@ -294,7 +286,7 @@ def test_a_reference_with_wrong_bytes_is_old_or_nothing(good: bytes, tmp_path: P
         if at < len(changed):
             changed[at] = data.draw(st.integers(0, 255))
     (tmp_path / REFERENCE).write_bytes(changed)
-    found = ReferenceStore(tmp_path, "hall").load(0.0)
+    found = ReferenceStore(tmp_path / REFERENCE).load(0.0)
     if found is not None:
         assert_same(VALUES, found)
 
@@ -307,7 +299,7 @@ def test_an_unwritable_place_is_a_state(tmp_path: Path, caplog: pytest.LogCaptur
     caplog.set_level(logging.INFO)
     place = tmp_path / "state"
     place.write_text("a file where the directory should be")
-    store = TriggerStore(place, "hall")
+    store = TriggerStore(place / TRIGGERS)
     assert {} == store.load()
     assert f"{place / TRIGGERS}: can't be read: Not a directory; starting without it" == caplog.messages.pop()
     times = [step * JSON_SECONDS for step in range(5)]
@@ -321,7 +313,7 @@ def test_an_unwritable_place_is_a_state(tmp_path: Path, caplog: pytest.LogCaptur
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """Where the space ends in the middle of a write, the old reference stays and the half of the new one goes."""
-    store = ReferenceStore(tmp_path, "hall")
+    store = ReferenceStore(tmp_path / REFERENCE)
     assert store.save(VALUES, 0.0)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
@@ -333,7 +325,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, caplog: pytest.LogCaptu
         caplog.messages
     )
     assert {REFERENCE} == names(tmp_path)
-    assert_same(VALUES, ReferenceStore(tmp_path, "hall").load(0.0))
+    assert_same(VALUES, ReferenceStore(tmp_path / REFERENCE).load(0.0))
 
 
 @pytest.mark.parametrize(
@@ -352,7 +344,7 @@ def test_what_could_not_be_loaded_is_not_saved(
     value: Any, problem: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     """Values that a start would refuse leave the old file as it is, with a warning and without an error."""
-    store = ReferenceStore(tmp_path, "hall")
+    store = ReferenceStore(tmp_path / REFERENCE)
     assert store.save(VALUES, 0.0)
     assert not store.save({**VALUES, "sigma": value}, REFERENCE_SECONDS)
     assert problem in caplog.messages[0]
@@ -362,7 +354,7 @@ def test_what_could_not_be_loaded_is_not_saved(
 def test_another_kind_of_value_is_a_mistake(tmp_path: Path):
     """What is neither array, number nor text is the caller's error, not the disk's."""
     with pytest.raises(TypeError, match="Path"):
-        ReferenceStore(tmp_path, "hall").save({"file": tmp_path}, 0.0)
+        ReferenceStore(tmp_path / REFERENCE).save({"file": tmp_path}, 0.0)
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------
@@ -394,7 +386,7 @@ from pathlib import Path
 import numpy as np
 from edge.state import ReferenceStore
 
-store = ReferenceStore(Path(sys.argv[1]), "hall")
+store = ReferenceStore(Path(sys.argv[1]) / "reference.safetensors")
 for step in range(1_000_000):
     values = {name: np.full((192, 256), float(step)) for name in ("median", "sigma")}
     assert store.save({**values, "step": step}, 600.0 * step)
@@ -413,7 +405,7 @@ def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path, caplog: pytest.LogCapt
             time.sleep(generator.uniform(0, 0.05))
             writer.send_signal(signal.SIGKILL)
             told = int(["0", *writer.stdout.read().split()][-1])
-        found = ReferenceStore(tmp_path, "hall").load(0.0)
+        found = ReferenceStore(tmp_path / REFERENCE).load(0.0)
         assert found is not None
         assert found["step"] in (told, told + 1)
         for name in ("median", "sigma"):
@@ -425,11 +417,11 @@ def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path, caplog: pytest.LogCapt
 def test_what_was_announced_is_kept(tmp_path: Path):
     """The next run knows it; the same again is not written; a damaged file is set aside."""
     announced = {"homeassistant/device/x/config": ["sensor/nearest", "camera/heatmap"]}
-    store = AnnouncedStore(tmp_path, "hall")
+    store = AnnouncedStore(tmp_path / "announced.json")
     assert store.load() == {}
     assert store.save(announced, 0.0)
     assert not store.save(announced, 1.0)
-    assert AnnouncedStore(tmp_path, "hall").load() == announced
-    (tmp_path / "announced-hall.json").write_text('{"schema": 1, "announced": {"a": [1]}}')
-    assert AnnouncedStore(tmp_path, "hall").load() == {}
-    assert (tmp_path / "announced-hall.json.damaged").exists()
+    assert AnnouncedStore(tmp_path / "announced.json").load() == announced
+    (tmp_path / "announced.json").write_text('{"schema": 1, "announced": {"a": [1]}}')
+    assert AnnouncedStore(tmp_path / "announced.json").load() == {}
+    assert (tmp_path / "announced.json.damaged").exists()

@@ -2,18 +2,20 @@
 
 import os
 import re
+from functools import partial
 from typing import Protocol
 
 from edge.camera.files import RecordedSource, Recording, kind_of
 from edge.camera.live import READER, LiveSource, Stream, V4l2
 from edge.camera.mounted import MountedCamera
 from edge.camera.picamera import PicameraSource
-from edge.camera.source import EndOfCamera, Source
+from edge.camera.source import EndOfCamera
+from edge.camera.view import View, device_identity, path_identity, stream_identity
 from edge.config import STREAM, CameraSection
 from edge.errors import ConfigError
 from edge.records import Frame, Polygon
 
-__all__ = ["READER", "Camera", "EndOfCamera", "open_camera"]
+__all__ = ["READER", "Camera", "EndOfCamera", "View", "open_camera"]
 
 _PICAMERA = re.compile(r"picamera2(?::(\d{1,2}))?")
 _V4L2 = re.compile(r"/dev/(video\d+|v4l/.+)")
@@ -24,10 +26,12 @@ _MAY_COME = re.compile(r"/(?!dev/(?!shm/)).+", re.DOTALL)
 class Camera(Protocol):
     """Where frames come from. One thread uses it; a program may have several.
 
-    `name` is fit for logs: no user, no password. After a CameraError, close it and open it to go on.
+    `name` is fit for logs: no user, no password. `view` is that of the frames since it was last opened, None before.
+    After a CameraError, close it and open it to go on.
     """
 
     name: str
+    view: View | None
 
     @property
     def max_failed_opens(self) -> int | None:
@@ -73,22 +77,19 @@ def open_camera(section: CameraSection) -> Camera:
         ConfigError: there is no such kind of source; a file or folder with an absolute path may come later.
         CameraError: picamera2 is asked for and not installed.
     """
-    return MountedCamera(section, _source(section))
-
-
-def _source(section: CameraSection) -> Source:
     text = section.source
     if found := _PICAMERA.fullmatch(text):
-        return PicameraSource(section, int(found[1] or 0))
+        source = PicameraSource(section, int(found[1] or 0))
+        return MountedCamera(section, source, source.identity)
     if _V4L2.fullmatch(text):
-        return LiveSource(section, V4l2(section).connect)
+        return MountedCamera(section, LiveSource(section, V4l2(section).connect), partial(device_identity, text))
     if STREAM.match(text):
         # FFmpeg's own lines quote addresses, as of a playlist's parts; it reads this when the first stream is opened
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        return LiveSource(section, Stream(section).connect)
+        return MountedCamera(section, LiveSource(section, Stream(section).connect), partial(stream_identity, text))
     kind = kind_of(text)
     if kind in ("file", "folder") or (kind is None and _MAY_COME.fullmatch(text)):
-        return RecordedSource(section, Recording(section).play)
+        return MountedCamera(section, RecordedSource(section, Recording(section).play), partial(path_identity, text))
     raise ConfigError(
         "camera.source: must be picamera2, picamera2:1 (its number), /dev/video0, /dev/v4l/by-id/..., rtsp://..., http://...,"
         " or an existing video file or folder of pictures (or the whole path of one to come), not"

@@ -1,11 +1,13 @@
 """A source as it is mounted: turned, mirrored, its private areas black, its frames numbered."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 from edge.camera.source import Source
+from edge.camera.view import View, view_of
 from edge.config import CameraSection
 from edge.errors import CameraError
 from edge.records import Bytes, Frame, Mask, Polygon
@@ -19,10 +21,12 @@ class MountedCamera:
     The one place through which pixels enter: nothing else sees a picture before it is turned and masked.
     """
 
-    def __init__(self, section: CameraSection, source: Source) -> None:
+    def __init__(self, section: CameraSection, source: Source, identify: Callable[[], str]) -> None:
         self.name = section.safe_source
+        self.view: View | None = None
         self._section = section
         self._source = source
+        self._identify = identify
         self._is_open = False
         self._sequence = 0
         self._private_areas = section.privacy_masks
@@ -38,6 +42,7 @@ class MountedCamera:
     def open(self) -> None:
         self._source.open()
         self._is_open = True
+        self.view = view_of(self._section, self._identify())  # anew: another device may have come in its place
 
     def read(self) -> Frame:
         if not self._is_open:

@@ -72,6 +72,10 @@ class PicameraSource:
         except (RuntimeError, OSError, ValueError) as error:
             raise CameraError(f"{source}: can't be read: {error}; {_HINT}") from error
 
+    def identity(self) -> str:
+        """Return the number and the sensor's model of the open camera."""
+        return f"csi {self._number} {self._camera.camera_properties.get('Model', 'unknown')}"
+
     def interrupt(self) -> None:
         """Do nothing: each of libcamera's calls is waited for, since a process that ends within one may crash."""
 

@@ -15,6 +15,7 @@ from edge.errors import CameraError, ConfigError
 if TYPE_CHECKING:
     from edge.camera import Camera
     from edge.config import CalibrationSection, Config, PointSection
+    from edge.overlay import Overlay
     from edge.records import Bytes, Frame
     from edge.scene import StillScene
     from edge.scene.alignment import Doubles
@@ -70,9 +71,10 @@ def _pair(text: str) -> tuple[float, float]:
 
 def main(args: argparse.Namespace) -> int:
     """Calibrate and print; return 0."""
-    config = _configuration(args)
+    overlay = _overlay(args)
+    config = _configuration(args, overlay.config if overlay else _checked({"camera.source": args.camera}))
     section = config.calibration
-    scene, reference, frame = _learn(config)
+    scene, reference, frame = _learn(config, overlay)
     if not section.given:
         _write_snapshot(args.snapshot, frame.pixels, reference.median)
         print(_INSTRUCTIONS.format(path=args.snapshot.resolve()), file=sys.stderr)
@@ -84,15 +86,27 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _configuration(args: argparse.Namespace) -> "Config":
-    """Return the configuration in force with what the command line says in place of its own calibration.
+def _overlay(args: argparse.Namespace) -> "Overlay | None":
+    """Return what is in force for the configuration's file; a camera that is named alone has none.
 
     Raises:
-        ConfigError: with every problem of the file, or of the arguments.
+        ConfigError: with every problem of the file, or because its camera's pixels are withheld.
     """
     from edge.overlay import in_force
 
-    config = in_force(args.config).config if args.config else _checked({"camera.source": args.camera})
+    if not args.config:
+        return None
+    overlay = in_force(args.config)
+    overlay.check_pixels()
+    return overlay
+
+
+def _configuration(args: argparse.Namespace, config: "Config") -> "Config":
+    """Return a configuration with what the command line says in place of its own calibration.
+
+    Raises:
+        ConfigError: with every problem of the arguments.
+    """
     if config.scene.mode != "still":
         raise ConfigError(
             "scene.mode: must be still for a calibration: a camera that moves has no background to fit to"
@@ -163,10 +177,11 @@ def _asked_points() -> "tuple[PointSection, ...]":
             print("must be three numbers: x y metres, such as 0.25 0.9 1.2", file=sys.stderr)
 
 
-def _learn(config: "Config") -> "tuple[StillScene, Reference, Frame]":
+def _learn(config: "Config", overlay: "Overlay | None") -> "tuple[StillScene, Reference, Frame]":
     """Return the scene with the background that it has learned, and the last frame.
 
     Raises:
+        ConfigError: the camera's pixels are withheld.
         CameraError: there is no camera, or it shows nothing that can be learned.
     """
     from edge.camera import open_camera
@@ -177,6 +192,8 @@ def _learn(config: "Config") -> "tuple[StillScene, Reference, Frame]":
     scene = StillScene(config.scene, ())
     with closing(open_camera(config.camera)) as camera:
         _open(camera, config.camera.source)
+        if overlay:
+            overlay.check_pixels(camera.view)
         model = load_model(config.model)
         print(f"learning the background for {seconds:g} s: keep the view still …", file=sys.stderr)
         ends_at = time.monotonic() + _ATTEMPTS * seconds

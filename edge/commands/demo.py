@@ -48,12 +48,14 @@ def main(args: argparse.Namespace) -> int:
     print("starting: loading the network …", flush=True)
     from edge.daemon import Daemon
     from edge.embedded_broker import EmbeddedBroker
+    from edge.place import Place
 
     logging.getLogger().setLevel(logging.WARNING)  # the table says the rest
     clip = None if args.camera or args.photos else Clip()
     with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as state:
         table = _Table(broker.port, clip)
-        daemon = Daemon(_configuration(args, clip, broker.port), consumers=(table.show,), state=Path(state))
+        place = Place(Path(state), "demo")
+        daemon = Daemon(_configuration(args, clip, broker.port), consumers=(table.show,), place=place)
         table.daemon = daemon
         daemon.run(args.seconds)
     table.sum_up()

@@ -71,16 +71,20 @@ def _watch(config: str, seconds: float) -> "list[Bytes]":
     """Return frames of a configured camera, spread over some seconds; what was set over the file holds, as masks do.
 
     Raises:
+        ConfigError: its pixels are withheld.
         CameraError: it can't be opened, or delivers nothing.
     """
     from edge.camera import EndOfCamera, open_camera
     from edge.overlay import in_force
 
-    camera = open_camera(in_force(config).config.camera)
+    overlay = in_force(config)
+    overlay.check_pixels()
+    camera = open_camera(overlay.config.camera)
     print(f"watching {camera.name} for {seconds:.0f} s", file=sys.stderr)
     frames: list[Bytes] = []
     camera.open()
     try:
+        overlay.check_pixels(camera.view)
         started = time.monotonic()
         while time.monotonic() < started + seconds:
             frame = camera.read()

@@ -27,18 +27,21 @@ def main(args: argparse.Namespace) -> int:
     hung_up: deque[int] = deque(maxlen=1)
     signal.signal(signal.SIGHUP, lambda number, _: hung_up.append(number))  # from here on it is not deadly
 
-    from edge.config import load, state_directory
+    from edge.config import load, service_state, state_directory
     from edge.owner import become_owner
     from edge.pictures import bound_decoder
 
     config = load(args.config)
     logging.getLogger().setLevel(config.log.level.upper())
     bound_decoder(_most_pixels(config))
-    become_owner(state_directory(Path(args.config)))
+    if state := service_state(Path(args.config)):  # run by hand, it goes on where the service does
+        os.environ.setdefault("STATE_DIRECTORY", str(state))
+    become_owner(state_directory())
 
     from edge.daemon import Daemon  # here: a bad file is told before torch is waited for
+    from edge.place import place_of
 
-    daemon = Daemon(config, read_file=lambda: load(args.config), hung_up=hung_up)
+    daemon = Daemon(config, place=place_of(args.config, config), read_file=lambda: load(args.config), hung_up=hung_up)
     try:
         daemon.run()
         # A new process keeps this, but no handler; it reads the file anyway.

@@ -62,6 +62,7 @@ __all__ = [
     "ZoneSection",
     "changed",
     "dump",
+    "hides_state",
     "load",
     "near_option",
     "options",
@@ -174,19 +175,27 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def state_directory(config: Path | None = None) -> Path:
-    """Return where the daemon keeps what survives a restart: systemd's $STATE_DIRECTORY, else the user's data.
+def state_directory() -> Path:
+    """Return where weights and engine files lie: in systemd's $STATE_DIRECTORY, else among the user's data.
 
-    With the path of a configuration, without $STATE_DIRECTORY, it is `service_state`'s where that is one.
+    What belongs to one configuration lies where `edge.place` says.
     """
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if state:
         return Path(state)
-    own = config and service_state(config)
-    return own or Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edge-depth"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edge-depth"
 
 
 def service_state(config: Path) -> Path | None:
-    """Return where the service of a configuration keeps its state; null for no service's, or where we may not look."""
+    """Return where the service of a configuration keeps its state; None for no service's, or where we may not look."""
     state = SERVICE_STATES / config.stem
-    return state if config.parent == SERVICES and os.access(state, os.R_OK | os.X_OK) else None
+    return state if _is_services(config) and os.access(state, os.R_OK | os.X_OK) else None
+
+
+def hides_state(config: Path) -> bool:
+    """Return whether the service of a configuration has a state into which this user may not look."""
+    return _is_services(config) and os.path.lexists(SERVICE_STATES / config.stem) and service_state(config) is None
+
+
+def _is_services(config: Path) -> bool:
+    return config.absolute().parent.resolve() == SERVICES.resolve()

@@ -12,19 +12,19 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import __version__, health, messages
 from edge.board import Board
 from edge.camera import READER, open_camera
-from edge.config import Config, dump, state_directory
+from edge.config import CalibrationSection, CameraSection, Config, dump, state_directory
 from edge.daemon.announcer import Announcer
 from edge.daemon.desk import Desk
 from edge.daemon.drawing import Drawing
 from edge.daemon.output import Keeper, Output
 from edge.daemon.process import notify, signals_handled, status_text
 from edge.daemon.reloading import Answer, Reloading
+from edge.daemon.setup import doubts
 from edge.daemon.skips import Skips
 from edge.daemon.uploads import SpareTime
 from edge.daemon.watch import check_alive, check_memory
@@ -33,8 +33,9 @@ from edge.errors import ConfigError
 from edge.export import settled
 from edge.gate import ChangeGate
 from edge.mqtt import Publisher, client_id_for
-from edge.overlay import Overlay
+from edge.overlay import CALIBRATION, ZONES, Overlay
 from edge.pipeline import CaptureLoop, DepthLoop, Mailbox
+from edge.place import OVERLAY, Place
 from edge.power import Governor
 from edge.records import CameraStatus, Frame, Message, Reading
 from edge.scene import SceneModel, StillScene, make_scene
@@ -59,14 +60,15 @@ _LOADING_SECONDS = 300.0
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 _FOREIGN = (READER, "uploads")  # threads in which foreign code may be for long
 _FIXED = ("id", "name", "camera", "model", "mqtt", "web")  # what is built once; a change of it needs a restart
+_DRAWN = ("scene", "zones", "calibration", "triggers")  # what, with the privacy masks, goes with the camera's view
 
 
 class Daemon:
     """One camera, one network, one broker.
 
-    `consumers` are called with every reading, in the depth thread. What has to survive a restart is kept in the folder
-    `state`, by default the configured one. `read_file` reads the configuration's file again: by a command, or since
-    something lies in `hung_up`, where whoever runs the daemon puts every SIGHUP.
+    `consumers` are called with every reading, in the depth thread. What has to survive a restart is kept in `place`, by
+    default the state directory. `read_file` reads the configuration's file again: by a command, or since something lies
+    in `hung_up`, where whoever runs the daemon puts every SIGHUP.
 
     Raises:
         ConfigError, CameraError: something that the configuration names is not there.
@@ -76,15 +78,19 @@ class Daemon:
         self,
         config: Config,
         consumers: tuple[Consumer, ...] = (),
-        state: Path | None = None,
+        place: Place | None = None,
         read_file: Callable[[], Config] | None = None,
         hung_up: deque[int] | None = None,
     ) -> None:
         self._started = datetime.now(UTC)
         self.topics = Topics(config.mqtt.base_topic, config.id or machine_id())
-        state = state or state_directory()
-        self.overlay = Overlay(config, OverlayStore(state, self.topics.id))
+        place = place or Place(state_directory(), self.topics.id)
+        place.settle()
+        self.overlay = Overlay(config, OverlayStore(place.file(OVERLAY)), place)
         self._config = config = self.overlay.config
+        self._frozen: dict[str, str] = {}  # triggers whose zones may lie elsewhere, with the reason
+        self._doubts: tuple[str | None, ...] = (self.overlay.withheld,)  # as they were told last
+        self._waiting: list[str] = []  # of the file, for the restart that the camera's view waits for
         self._restart_required: list[str] = []
         self._reloading = Reloading(self.overlay, self.topics, read_file, self._go_by) if read_file else None
         self._hung_up: deque[int] = deque() if hung_up is None else hung_up
@@ -99,7 +105,7 @@ class Daemon:
         self._model: DepthModel | None = None
         self.statistics, self._times = health.Statistics(), health.StageTimes()
         self._governor = Governor(config.power, health.temperature)
-        self._keeper = Keeper(state, self.topics.id)
+        self._keeper = Keeper(place)
         saved, states = self._keeper.load(config.camera.privacy_masks)
         self.scene: SceneModel = make_scene(config.scene, config.zones, config.calibration, saved)
         self._triggers = Triggers(config.triggers, states)
@@ -109,7 +115,8 @@ class Daemon:
         self._output = Output(
             config, self.topics, self.board, drawing, self._publish, self._is_connected, on, self._times
         )
-        self._announcer = Announcer(config, self.topics, state, self._publish)
+        self._output.configure(config, self.overlay.withheld)
+        self._announcer = Announcer(config, self.topics, place, self._publish)
 
         mailbox: Mailbox[Frame] = Mailbox()
         consumers = (self.statistics.add, self._output.show, self._keep, *consumers)
@@ -120,6 +127,7 @@ class Daemon:
             mailbox,
             self._stop,
             consumers,
+            prepare=self._look,
             gate=ChangeGate(config.gate),
             pace=self._governor,
             times=self._times,
@@ -182,7 +190,7 @@ class Daemon:
                 stack.callback(self.web.stop)
                 logger.info("page at %s", self.web.url)
             # The last states are written whenever that is; while running, writes are bounded.
-            stack.callback(lambda: self._keeper.stop(self.scene, self._triggers))
+            stack.callback(lambda: self._keeper.stop(self.scene, self._triggers, withheld=bool(self.overlay.withheld)))
             stack.callback(self.overlay.save, math.inf)
             for worker in (self._depth, self._capture):
                 worker.start()
@@ -266,19 +274,22 @@ class Daemon:
         camera = before.camera.model_copy(update=while_running)
         fixed = {name: getattr(before, name) for name in _FIXED} | {"camera": camera}
         self._config = config = wanted.model_copy(update=fixed)
-        self._restart_required = [name for name in _FIXED if getattr(wanted, name) != fixed[name]]
+        self._restart_required = [name for name in _FIXED if getattr(wanted, name) != fixed[name]] + self._waiting
         masked = camera.privacy_masks != before.camera.privacy_masks
         if masked:
             self._camera.mask(camera.privacy_masks)
             self._output.forget_pictures()
             self._keeper.forget(camera.privacy_masks)
+        calibration = config.calibration if self.overlay.fits(CALIBRATION) else CalibrationSection()
         if masked or (config.scene, config.zones) != (before.scene, before.zones):
             saved = self.scene.saved() if isinstance(self.scene, StillScene) and not masked else None
-            self.scene = self._depth.scene = make_scene(config.scene, config.zones, config.calibration, saved)
-        elif config.calibration != before.calibration and isinstance(self.scene, StillScene):
-            self.scene.calibrate(config.calibration)
-        if config.triggers != before.triggers:
-            self._triggers = self._depth.triggers = Triggers(config.triggers, self._triggers.states())
+            self.scene = self._depth.scene = make_scene(config.scene, config.zones, calibration, saved)
+        elif isinstance(self.scene, StillScene):
+            self.scene.calibrate(calibration)
+        frozen = self._frozen_triggers(config)
+        if (config.triggers, frozen) != (before.triggers, self._frozen):
+            self._frozen = frozen
+            self._triggers = self._depth.triggers = Triggers(config.triggers, self._triggers.states(), frozen)
         if camera.enabled != before.camera.enabled:
             self._capture.enable(camera.enabled)
         if config.gate != before.gate:
@@ -286,10 +297,42 @@ class Daemon:
         self._governor.configure(config.power)
         if config.log != before.log:
             logging.getLogger().setLevel(config.log.level.upper())
-        self._output.configure(config)
+        self._tell_doubts()
+        self._output.configure(config, self.overlay.withheld)
         self._desk.tell_settings()
         self._announcer.configure(config)
         self._publish_info()
+
+    def _frozen_triggers(self, config: Config) -> dict[str, str]:
+        """Return the triggers whose zones are not where they were drawn, each with the reason."""
+        if self.overlay.fits(ZONES):
+            return {}
+        reason = "its zone was drawn for another view: confirm it in Set up, or draw it anew"
+        return {trigger.name: reason for trigger in config.triggers if trigger.zone is not None}
+
+    def _look(self) -> None:
+        """Go by what the camera shows now, before a frame of it is read: it may be another one than before."""
+        view, before = self._camera.view, self.overlay.view
+        if view == before:
+            return
+        self.overlay.look(view)
+        if before is not None:
+            self._output.forget_pictures()
+        if self._doubts != (self.overlay.withheld, *self.overlay.doubts):
+            self.apply()
+
+    def _tell_doubts(self) -> None:
+        """Log once what is not certain to fit the camera's view any more, and when it does again."""
+        withheld, doubts = self.overlay.withheld, self.overlay.doubts
+        if self._doubts == (withheld, *doubts):
+            return
+        if withheld and withheld != self._doubts[0]:
+            logger.error("%s; %s", withheld, self.overlay.help_by_hand)
+        elif self._doubts[0] and not withheld:
+            logger.info("privacy masks are confirmed: pictures and heatmaps leave again as configured")
+        for doubt in doubts:
+            logger.warning("%s", doubt)
+        self._doubts = (withheld, *doubts)
 
     def reload(self) -> Answer:
         """Read the configuration's file again and go by it; the answer is what of it needs a restart.
@@ -306,7 +349,7 @@ class Daemon:
 
     def _go_by(self, file: Config, gone: list[str]) -> dict[str, Any]:
         with self.overlay.kept_on_failure(self.apply):
-            self.overlay.reload(file)
+            self.overlay.reload(self._together(file))
             self.apply()
         for warning in self._config.warnings:
             logger.warning("configuration: %s", warning)
@@ -314,6 +357,20 @@ class Daemon:
         waiting = ", ".join(self._restart_required)
         logger.info("configuration: read again%s%s", went, f"; needs a restart: {waiting}" if waiting else "")
         return {"restart_required": self._restart_required}
+
+    def _together(self, file: Config) -> Config:
+        """Return a file's configuration as far as it fits the camera's view that is in force.
+
+        What is drawn in the picture goes with the view: where the file has another one, both wait for the restart.
+        """
+        before = self.overlay.file
+        self._waiting = []
+        if _view(file.camera) == _view(self._config.camera):
+            return file
+        masks = {"privacy_masks": before.camera.privacy_masks}
+        self._waiting = [name for name in _DRAWN if getattr(file, name) != getattr(before, name)]
+        drawn = {name: getattr(before, name) for name in self._waiting}
+        return file.model_copy(update=drawn | {"camera": file.camera.model_copy(update=masks)})
 
     def _has_hung_up(self) -> bool:
         """Return whether SIGHUP has come since this was asked last."""
@@ -383,6 +440,8 @@ class Daemon:
             "started": messages.utc(self._started),
             "cpus": config.model.cpus,
             "heatmap": config.heatmap.enabled,
+            "withheld": self.overlay.withheld,
+            "doubts": doubts(self.overlay),
         }
         if model:
             weights = model.weights
@@ -405,7 +464,7 @@ class Daemon:
 
     def _keep(self, reading: Reading) -> None:
         with self._skips.attempt("saved state"):
-            self._keeper.keep(reading, self.scene, self._triggers)
+            self._keeper.keep(reading, self.scene, self._triggers, withheld=bool(self.overlay.withheld))
 
     def _health(self) -> dict[str, Any]:
         """Return how the daemon fares now, as the topic `health` has it."""
@@ -441,3 +500,8 @@ class Daemon:
             elif status == "online" and self._camera_lost:
                 self._output.tell("camera_back", datetime.now(UTC), {})
                 self._camera_lost = False
+
+
+def _view(section: CameraSection) -> tuple[object, ...]:
+    """Return what decides where in the picture something is to be seen."""
+    return section.source, section.size, section.rotate, section.flip

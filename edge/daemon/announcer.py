@@ -4,10 +4,10 @@ import math
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from edge import health, homeassistant
 from edge.config import Config
+from edge.place import ANNOUNCED, Place
 from edge.records import Message
 from edge.state import AnnouncedStore
 from edge.topics import Topics
@@ -18,15 +18,15 @@ _JITTER_SECONDS = (1.0, 5.0)  # so that many cameras don't announce themselves a
 class Announcer:
     """Announces the camera, and takes back what an earlier configuration announced, also one of an earlier run.
 
-    `publish` sends a message. What was announced is kept in the folder `state`. `configure` is called in the depth
+    `publish` sends a message. What was announced is kept in `place`. `configure` is called in the depth
     thread, `work` in the main thread, `hear` and `soon` in the network thread.
     """
 
-    def __init__(self, config: Config, topics: Topics, state: Path, publish: Callable[..., None]) -> None:
+    def __init__(self, config: Config, topics: Topics, place: Place, publish: Callable[..., None]) -> None:
         self._config = config
         self._topics = topics
         self._publish = publish
-        self._store = AnnouncedStore(state, topics.id)
+        self._store = AnnouncedStore(place.file(ANNOUNCED))
         # {topic: components}: what Home Assistant was told (the main thread's), and our own retained topics (the depth
         # thread's); both are replaced, never changed.
         before = self._store.load()

@@ -76,12 +76,13 @@ class Desk:
             "restart": self._restart,
             "get_config": self._get_config,
         }
-        setup = Setup(works)
+        self._setup = setup = Setup(works)
         self._of_page: Mapping[str, Obey] = {
             "setup": setup.current,
             "propose": setup.propose,
             "apply": setup.apply,
             "undo": setup.undo,
+            "confirm": setup.confirm,
             "relearn": self._relearn,
         }
 
@@ -208,22 +209,22 @@ class Desk:
         scene, overlay = self._still_scene(), self._works.overlay
         if not arguments:
             raise EdgeError('give "points": [{"x": …, "y": …, "metres": …}, …], or null to go back to the file\'s')
+        if scene.reference is None:
+            raise EdgeError("calibration: there is no background to fit to yet; wait until it is learned")
         file = value_at(overlay.file, CALIBRATION)
         bare = {"points": [], "floor": None, "max_metres": file["max_metres"]}
-        overlay.set(CALIBRATION, file if arguments.get("points", ...) is None else bare | dict(arguments))
-        section = overlay.config.calibration
-        fit = scene.fit(section)
-        scene.calibrate(section)
-        self._works.apply()
-        reference = scene.reference
+        wanted = file if arguments.get("points", ...) is None else bare | dict(arguments)
+        fit, written = self._setup.change({CALIBRATION: wanted})
+        section, reference = overlay.config.calibration, scene.reference
         if fit is None or reference is None:
-            return {"points": []}
+            return {"points": [], "written": written}
         reads = read_points(fit, section.points, reference.median, reference.sigma)
         points = [
             point.model_dump() | {"read_m": None if read.distance_m is None else round(read.distance_m, 3)}
             for point, read in zip(section.points, reads, strict=True)
         ]
-        return {"points": points, "residual": None if fit.residual is None else round(fit.residual, 5)}
+        residual = None if fit.residual is None else round(fit.residual, 5)
+        return {"points": points, "residual": residual, "written": written}
 
     def _restart(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         self._works.restart()

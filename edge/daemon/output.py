@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from edge import heatmap, messages
@@ -16,6 +15,7 @@ from edge.daemon.drawing import Drawing
 from edge.daemon.skips import Skips
 from edge.errors import EdgeError
 from edge.health import StageTimes
+from edge.place import REFERENCE, TRIGGERS, Place
 from edge.records import EventType, Message, Polygon, Reading
 from edge.scene import SceneModel, StillScene
 from edge.state import ReferenceStore, TriggerStore
@@ -31,8 +31,9 @@ _SNAPSHOT_SECONDS = 5.0  # between two snapshots at the least
 class Output:
     """Takes every reading to the broker and to the page, in the depth thread.
 
-    `publish` is given every message, `connected` says whether it goes anywhere. `on` names the triggers that were on
-    when the daemon last stopped.
+    Whatever is made of pixels, heatmaps, snapshots and the page's views, is made of `_last` and of nothing else: while
+    pixels are withheld there is none. `publish` is given every message, `connected` says whether it goes anywhere.
+    `on` names the triggers that were on when the daemon last stopped.
     """
 
     def __init__(
@@ -59,17 +60,22 @@ class Output:
         self._last: Reading | None = None
         self._forgotten_at = 0.0
         self._anew = False
+        self._withheld: str | None = None
         self._readings = messages.ReadingPublisher(config.publish, topics)
-        self.configure(config)
+        self.configure(config, None)
 
-    def configure(self, config: Config) -> None:
-        """Publish from now on as this configuration says; with the camera switched off nothing of it is kept."""
+    def configure(self, config: Config, withheld: str | None) -> None:
+        """Publish from now on as this configuration says; with the camera switched off nothing of it is kept.
+
+        `withheld` says why nothing that is made of pixels may leave, None: it may.
+        """
         self._config = config
+        self._withheld = withheld
         self._drawing.configure(config.heatmap)
         self._readings.configure(config.publish)
         self._heatmap_due = 0.0
         self._board.allow_pictures(config.publish.picture and config.heatmap.enabled)
-        if not config.camera.enabled:
+        if withheld or not config.camera.enabled:
             self.forget_pictures()
         elif not config.heatmap.enabled:
             self._board.forget_pictures()
@@ -87,7 +93,8 @@ class Output:
 
     def show(self, reading: Reading) -> None:
         """Publish what is due of a reading, and can be made of it."""
-        self._last = reading if reading.frame.captured_at >= self._forgotten_at else None
+        shown = self._withheld is None and reading.frame.captured_at >= self._forgotten_at
+        self._last = reading if shown else None
         self._drawing.offer(self._last)
         now = time.monotonic()
         with self._skips.attempt("messages"):
@@ -138,8 +145,10 @@ class Output:
         """Publish a snapshot of the newest reading now, and return which one that was.
 
         Raises:
-            EdgeError: there is none yet, or one has just been published.
+            EdgeError: it is withheld, there is none yet, or one has just been published.
         """
+        if self._withheld:
+            raise EdgeError(self._withheld)
         if self._last is None:
             raise EdgeError("there is no reading yet")
         if time.monotonic() < self._snapshot_due:
@@ -177,11 +186,12 @@ class Keeper:
     """Keeps the background and the triggers' states for the next run; its stores bound how often they write.
 
     A background belongs to the privacy masks that it was seen through: under others it shows what must not be kept.
+    So it may while pixels are withheld: then none is kept.
     """
 
-    def __init__(self, state: Path, camera: str) -> None:
-        self._references = ReferenceStore(state, camera)
-        self._states = TriggerStore(state, camera)
+    def __init__(self, place: Place) -> None:
+        self._references = ReferenceStore(place.file(REFERENCE))
+        self._states = TriggerStore(place.file(TRIGGERS))
         self._masks = ""
         self._due = 0.0
 
@@ -195,11 +205,11 @@ class Keeper:
             saved = None
         return saved, self._states.load()
 
-    def keep(self, reading: Reading, scene: SceneModel, triggers: Triggers) -> None:
+    def keep(self, reading: Reading, scene: SceneModel, triggers: Triggers, *, withheld: bool) -> None:
         """Write what has changed, where it is due."""
         now = time.monotonic()
         self._states.save(triggers.states(), now)
-        if now < self._due or reading.scene.state != "tracking":
+        if withheld or now < self._due or reading.scene.state != "tracking":
             return
         self._due = now + _SAVE_SECONDS
         self._keep_background(scene, now)
@@ -214,7 +224,8 @@ class Keeper:
         self._masks = json.dumps(masks)
         self._references.forget()
 
-    def stop(self, scene: SceneModel, triggers: Triggers) -> None:
+    def stop(self, scene: SceneModel, triggers: Triggers, *, withheld: bool) -> None:
         """Write the last states, and a background that is another one than the file's, whenever that is."""
         self._states.save(triggers.states(), math.inf)
-        self._keep_background(scene, math.inf, only_new=True)
+        if not withheld:
+            self._keep_background(scene, math.inf, only_new=True)

@@ -14,7 +14,7 @@ import yaml
 from edge import triggers
 from edge.config import CalibrationSection, Config, TriggerSection, value_at
 from edge.errors import ConfigError, Stale
-from edge.overlay import Overlay
+from edge.overlay import CALIBRATION, MASKS, Overlay
 from edge.records import Scene
 from edge.scene import SceneModel, StillScene
 from edge.scene.metres import Calibration, read_points
@@ -59,6 +59,7 @@ class Setup:
             "mode": overlay.config.scene.mode,
             "horizontal_fov_deg": overlay.config.scene.horizontal_fov_deg,
             "colormap": overlay.config.heatmap.colormap,
+            "doubts": doubts(overlay),
         }
 
     def propose(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,18 +82,48 @@ class Setup:
         overlay = self._works.overlay
         if arguments.get("revision") != _revision(overlay.config):
             raise Stale("the settings were changed by somebody else in the meantime; load them again")
-        changes = _changes({key: value for key, value in arguments.items() if key != "revision"})
-        wanted = overlay.with_values(changes)
-        scene = self._works.scene
-        if wanted.calibration != overlay.config.calibration and isinstance(scene, StillScene):
-            scene.fit(wanted.calibration)  # so that what gives no metres is refused
-        written = overlay.replace(changes)
-        self._works.apply()
+        _, written = self.change(_changes({key: value for key, value in arguments.items() if key != "revision"}))
         return self.current({}) | {"written": written}
+
+    def change(self, changes: Mapping[str, Any]) -> tuple[Calibration | None, bool]:
+        """Set some keys, write them, then go by them; what was set before is the backup.
+
+        A calibration is set anew for the view as it is, also one with the same points: metres come back where that
+        view is another one than before. Return its fit, None without one, and whether all is written.
+
+        Raises:
+            ConfigError: something does not fit, or gives no metres; nothing is changed.
+        """
+        overlay, scene = self._works.overlay, self._works.scene
+        wanted = overlay.with_values(changes).calibration
+        fit = None
+        if CALIBRATION in changes and isinstance(scene, StillScene):  # while there is no background, nothing is anew
+            fit = None if scene.reference is None and wanted == overlay.config.calibration else scene.fit(wanted)
+        written = overlay.replace(changes)
+        if fit is not None and isinstance(scene, StillScene):
+            scene.calibrate(wanted, fit)
+        self._works.apply()
+        if MASKS in changes and overlay.withheld:
+            written = overlay.settle() and written  # not before they are in force
+            self._works.apply()
+        return fit, written
 
     def undo(self, _: Mapping[str, Any]) -> dict[str, Any]:
         """Go back to what was set before the last change; once more comes back to it."""
         written = self._works.overlay.undo()
+        self._works.apply()
+        return self.current({}) | {"written": written}
+
+    def confirm(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Take masks, zones and places as they are for the view as it is.
+
+        Raises:
+            Stale: what was confirmed is not what is in doubt now.
+        """
+        overlay = self._works.overlay
+        if arguments.get("doubts") != doubts(overlay):
+            raise Stale("something else is in doubt by now; look again")
+        written = overlay.confirm()
         self._works.apply()
         return self.current({}) | {"written": written}
 
@@ -122,6 +153,11 @@ class Setup:
             "zones": {zone.name: {"occupied": zone.occupied, "nearness": _r(zone.nearness)} for zone in seen.zones},
             "triggers": {section.name: _event(section, seen) for section in wanted.triggers},
         }
+
+
+def doubts(overlay: Overlay) -> list[str]:
+    """Return what has to be confirmed, in words: what is withheld comes first."""
+    return [*([overlay.withheld] if overlay.withheld else []), *overlay.doubts]
 
 
 def difference(before: Config, after: Config) -> list[str]:

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from edge import config as configuration
-from edge.config import STREAM, Config, TlsSection, load, service_state, state_directory
+from edge.config import STREAM, Config, TlsSection, hides_state, load, service_state, state_directory
 from edge.doctor.ailments import GROUP, INSTALL, Finding, diagnosed, found
 from edge.doctor.apart import try_apart
 from edge.engines import folder_of
@@ -62,7 +62,7 @@ def _take_over(path: Path) -> bool:
         os.environ.setdefault("STATE_DIRECTORY", str(state))
     if os.access(credentials, os.R_OK | os.X_OK):
         os.environ.setdefault("CREDENTIALS_DIRECTORY", str(credentials))
-    return state is not None or not os.path.lexists(configuration.SERVICE_STATES / path.stem)
+    return not hides_state(path)
 
 
 def _findings(path: Path | None, service: bool) -> Iterator[Finding]:

@@ -244,8 +244,9 @@ class DepthLoop(Worker):
     """Runs the network on the newest frame and hands every reading to its consumers.
 
     A frame in which `gate` sees nothing new has a reading too, at once: the scene rests on what the network last saw,
-    unless there is something to wait for. `load` makes the model in this very thread, since an engine belongs to the
-    thread that makes it. `scene`, `triggers` and `gate` may be replaced by what is done between two frames.
+    unless there is something to wait for. `prepare` is called before each frame. `load` makes the model in this very
+    thread, since an engine belongs to the thread that makes it. `scene`, `triggers` and `gate` may be replaced by what
+    is done between two frames.
     """
 
     def __init__(
@@ -257,6 +258,7 @@ class DepthLoop(Worker):
         stop: threading.Event,
         consumers: Iterable[Callable[[Reading], None]],
         *,
+        prepare: Callable[[], None] = lambda: None,
         gate: FrameGate,
         pace: Pace,
         times: Times,
@@ -274,6 +276,7 @@ class DepthLoop(Worker):
         self._to_do: queue.Queue[tuple[Callable[[], None], Callable[[], object]]] = queue.Queue(_MOST_COMMANDS)
         self._ends = False
         self._consumers = tuple(consumers)
+        self._prepare = prepare
         self._longest_seconds = 0.0
         self._frame_seconds = _FRAME_SECONDS[1]
         self.ready = threading.Event()
@@ -344,6 +347,7 @@ class DepthLoop(Worker):
 
     def _read(self, model: Estimator, frame: Frame) -> None:
         self._times.took("capture", time.monotonic() - frame.captured_at)
+        self._prepare()
         scene = self._rest(frame) or self._look(model, frame)
         with self._times.timed("triggers"):
             triggers = self.triggers.update(scene)

@@ -84,12 +84,19 @@ class StillScene:
         reference, fov_deg = self._background.reference, self._section.horizontal_fov_deg
         return calibrate(calibration, reference.median, reference.sigma, fov_deg, self._aspect, self._depth_error)
 
-    def calibrate(self, calibration: CalibrationSection) -> None:
-        """Use another calibration from now on, made for the view as it is; one that can't be used is logged."""
+    def calibrate(self, calibration: CalibrationSection, fit: Calibration | None = None) -> None:
+        """Use a calibration from now on, made for the view as it is; one that can't be used is logged.
+
+        `fit` is what `fit` has made of it. Without one, the calibration that is in use is left as it is.
+        """
+        if fit is None and calibration == self._calibration_section:
+            return
         self._calibration_section = calibration
         self._stale = False
         self._settled = None
-        if self._background is not None:
+        if fit is not None:
+            self._calibration = fit
+        elif self._background is not None:
             self._use(self._background)
 
     def as_if(self, zones: tuple[ZoneSection, ...], calibration: CalibrationSection) -> Scene | None:

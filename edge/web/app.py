@@ -158,9 +158,10 @@ def _add_page(app: Flask, board: Board, access: Access) -> None:
     def heatmap() -> Response:
         newest = board.heatmap()
         if newest is None:
-            is_off = board.info().get("heatmap") is False
+            info = board.info()
+            is_off = info.get("heatmap") is False
             why = "is made: heatmap.enabled is false" if is_off else "has been made yet"
-            raise ServiceUnavailable(f"no heatmap {why}")
+            raise ServiceUnavailable(info.get("withheld") or f"no heatmap {why}")
         sequence, jpeg = newest
         response = Response(jpeg, mimetype="image/jpeg")
         response.set_etag(f"{run}-{sequence}")

@@ -21,7 +21,7 @@ class Counter(Protocol):
         """Have a command obeyed between two frames, and return the answer.
 
         The commands are `setup` (what may be changed, as it stands), `propose` (what a change would do), `apply`,
-        `undo` and `relearn`.
+        `undo`, `confirm` (that what is drawn fits what the camera shows) and `relearn`.
 
         Raises:
             EdgeError: it is refused; the message says why.
@@ -37,7 +37,7 @@ def add_setup(app: Flask, access: Access, counter: Counter) -> None:
         """Tell the proof too: without a token it is another one after a restart, and an open page goes on."""
         return json_response({**_asked(counter, "setup", {}), "proof": access.proof(request)})
 
-    @app.post("/api/setup/<any(propose, apply, undo, relearn):command>")
+    @app.post("/api/setup/<any(propose, apply, undo, confirm, relearn):command>")
     def change(command: str) -> Response:
         access.check_changes(request)
         return json_response(_asked(counter, command, _document()))

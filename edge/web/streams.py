@@ -37,6 +37,8 @@ def add_streams(app: Flask, board: Board) -> None:
             raise BadRequest(f"view must be {', '.join(VIEWS)}, not {asked[:40]!a}")
         if view not in board.views():
             raise Forbidden("the camera's picture may leave this machine only with publish.picture: true")
+        if reason := board.info().get("withheld"):
+            raise ServiceUnavailable(reason)
         return _stream(_parts(board, view), f"multipart/x-mixed-replace; boundary={_BOUNDARY}", views_left)
 
 

@@ -3,6 +3,7 @@
 import * as chart from "./chart.js";
 import { $, ask, fixed, make, percent, write } from "./dom.js";
 import { follow } from "./live.js";
+import * as doubt from "./doubt.js";
 import * as setup from "./setup.js";
 import * as trial from "./try.js";
 import * as view from "./view.js";
@@ -24,7 +25,8 @@ const take = {
   info(info) {
     const other = info.config_hash !== now.info.config_hash;
     now.info = info;
-    view.enable(info.heatmap !== false);
+    view.withhold(info.heatmap === false ? "The heatmap is switched off: heatmap.enabled is false." : (info.withheld ?? null));
+    doubt.show(info.doubts ?? []);
     if (other) loadSettings();
     show();
   },
@@ -256,6 +258,7 @@ window.addEventListener("hashchange", showPart);
 setInterval(show, 1_000); // ages grow
 trial.start();
 setup.start();
+doubt.start();
 showPart();
 loadHistory();
 follow(take);

@@ -84,7 +84,7 @@ async function apply() {
   if (!(await shapes.settle())) return say("Finish the shape, or discard it, before you apply: it needs three corners at least.", true);
   const i = draft.calibration.points.findIndex((point) => point.metres == null);
   const field = i < 0 ? halfTyped() : $("point-list").children[i].querySelector("input");
-  if (!field) return send("apply", { ...values(), revision: settings.revision });
+  if (!field) return send("apply", { ...changes(), revision: settings.revision });
   say(i < 0 ? "A number is not finished: type it, or empty the field, before you apply." : `Type the metres to place ${i + 1}, or remove it, before you apply.`, true);
   field.focus();
 }
@@ -112,6 +112,12 @@ function values() {
   const found = whole();
   found.calibration.points = found.calibration.points.filter((point) => point.metres != null);
   return found;
+}
+
+// What is sent counts as set anew, for the camera's view as it is: only what was changed is.
+function changes() {
+  const [before, found] = [JSON.parse(begun), values()];
+  return Object.fromEntries(Object.entries(found).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(before[key])));
 }
 
 function whole() {

@@ -4,7 +4,7 @@ import { $, fixed, make, put, svg, write } from "./dom.js";
 
 const RETRY_MS = 2_000;
 let view = "depth";
-let isOff = false; // no heatmap is made, and no picture comes
+let off = null; // why no picture comes, if none does
 let zones = []; // of the configuration in force
 let triggers = [];
 let timer;
@@ -28,22 +28,22 @@ export function start() {
 // Asks for the pictures anew: after a loss of the daemon, or of whoever sees the page.
 export function watch() {
   clearTimeout(timer);
-  const needed = !isOff && !document.hidden && $("main").dataset.part !== "try";
+  const needed = !off && !document.hidden && $("main").dataset.part !== "try";
   if (needed) $("picture").src = `/stream.mjpg?view=${view}&${Date.now()}`;
   else $("picture").removeAttribute("src");
 }
 
-// Takes over whether a heatmap is made at all.
-export function enable(isMade) {
-  if (isOff === !isMade) return;
-  isOff = !isMade;
-  write($("no-picture"), isOff ? "The heatmap is switched off: heatmap.enabled is false." : "No picture yet");
-  if (isOff) hide();
+// Takes over why no picture comes, null where pictures come.
+export function withhold(reason) {
+  if (off === reason) return;
+  off = reason;
+  write($("no-picture"), off ?? "No picture yet");
+  if (off) hide();
   watch();
 }
 
 function shown() {
-  if (isOff) return;
+  if (off) return;
   const { naturalWidth, naturalHeight } = $("picture");
   $("view").style.setProperty("--aspect", naturalWidth / naturalHeight);
   $("picture").hidden = false;
