@@ -59,7 +59,7 @@ def daemon(folder, exported, port, engine):
     (folder / "state" / "engines").symlink_to(exported / "engines")
     values = {
         "id": engine,
-        "camera": {"source": str(ROOT / "edge" / "data" / "photos"), "fps": 2.0},
+        "camera": {"source": str(ROOT / "edge" / "data" / "photos"), "fps": 1.0},
         "model": {"weights": STARTER.name, "engine": engine, "threads": 1},
         "mqtt": {"host": HOST, "port": port},
         "web": {"listen": f"{HOST}:0"},

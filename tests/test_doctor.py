@@ -160,9 +160,20 @@ def test_a_stream_that_works_and_one_that_is_black(tmp_path):
     assert ("note", "black picture") == (black.state, symptom(black))
 
 
+def examining(path, *tried):
+    """Yield the findings; of what is tried in a process of its own only that."""
+
+    def try_apart(check, config):
+        return apart.try_apart(check, config) if check in tried else ailments.Finding("ok", check, "works")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doctor, "try_apart", try_apart)
+        yield from doctor.examine(path)
+
+
 def examined(path, name):
-    """Return the first finding of that name, without waiting for what comes after it."""
-    return next(finding for finding in doctor.examine(path) if finding.name == name)
+    """Return the first finding of that name, without waiting for what comes before or after it."""
+    return next(finding for finding in examining(path, name) if finding.name == name)
 
 
 def test_weights_that_are_not_there_are_told(tmp_path):
@@ -175,7 +186,7 @@ def test_engine_files_that_are_missing_or_damaged_are_told(tmp_path):
     """Missing they are a note, with the command that makes them; a configuration that asks for torch needs none."""
     finding = examined(write(tmp_path, "model: {weights: starter-v2}\n"), "engines")
     assert ("note", "no faster engine than torch") == (finding.state, symptom(finding))
-    torch = doctor.examine(write(tmp_path, "model: {weights: starter-v2, engine: torch}\n"))
+    torch = examining(write(tmp_path, "model: {weights: starter-v2, engine: torch}\n"))
     assert "engines" not in [each.name for each in itertools.takewhile(lambda each: each.name != "network", torch)]
     files = folder_of(identify("starter-v2"))
     files.folder.mkdir(parents=True)
@@ -353,9 +364,8 @@ def test_every_symptom_differs():
 def test_the_service_is_asked_about_where_there_is_systemd(tmp_path, monkeypatch, systemctl, told):
     """In a container the configuration lies where the service's would, and there is none."""
     monkeypatch.setattr("edge.config.SERVICES", tmp_path)
-    monkeypatch.setattr(doctor, "try_apart", lambda name, _: ailments.Finding("ok", name, "works"))
     monkeypatch.setattr(doctor, "_systemctl", lambda *_: "")
     monkeypatch.setattr("shutil.which", lambda name: systemctl if name == "systemctl" else None)
-    names = [finding.name for finding in doctor.examine(write(tmp_path, "model: {weights: starter-v2}\n"))]
+    names = [finding.name for finding in examining(write(tmp_path, "model: {weights: starter-v2}\n"))]
     assert told == ("service" in names)
     assert {"camera", "broker", "network"} <= set(names)
