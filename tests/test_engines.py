@@ -194,10 +194,11 @@ def test_a_record_of_another_revision_is_none(own):
 def test_an_export_that_fails_leaves_what_was_there(own, monkeypatch):
     """A full disk in the middle is told; the old files are whole and the unfinished ones gone."""
 
-    def full(self, target, rung):
+    def full(folder, *_, **__):
+        (folder / "unfinished").write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edge.export.quantise.Quantiser.write", full)
+    monkeypatch.setattr("edge.export.engines._make", full)
     with pytest.raises(EngineError, match="can't be written: No space left on device"):
         export.export(section(), info(), few_samples(), "photographs", print, again=True)
     assert own.path("onnxruntime-int8").exists()
@@ -254,7 +255,7 @@ def test_what_is_not_accurate_enough_is_refused(own, monkeypatch):
 
 def test_int8_is_calibrated_with_ones_own_camera(own, tmp_path, photos, monkeypatch):
     """`--from-camera` watches the configured camera, here a folder, and the record says so."""
-    monkeypatch.setattr("edge.export.engines.RUNGS", RUNGS[:1])
+    monkeypatch.setattr("edge.export.engines._make", lambda *_, **__: {})
     config = tmp_path / "config.yaml"
     config.write_text(f"camera: {{source: {photos}, fps: 30}}\nmqtt: {{enabled: false}}\n")
     assert 0 == main(["export", "--weights", STARTER.name, "--from-camera", str(config), "--seconds", "0.4"])
