@@ -125,6 +125,19 @@ class Soak:
         self.service.process.kill()
         return time.monotonic()
 
+    def kill_behind_a_change(self) -> float:
+        """Kill it the moment after it has acknowledged other metres; they must be there when it is back."""
+        metres = round(random.uniform(1.5, 2.5), 3)  # noqa: S311 - no secret
+        points = [{"x": 0.5, "y": y, "metres": far} for y, far in ((0.95, metres), (0.6, 2 * metres))]
+        if not self.listener.ask("calibrate", points=points).get("ok"):
+            raise Failed("the calibration was refused")
+        self.service.process.kill()
+        killed_at = time.monotonic()
+        _wait(lambda: self.service.ready_at > killed_at, "a start")
+        if yaml.safe_load(self.listener.ask("get_config")["config"])["calibration"]["points"] != points:
+            raise Failed("an acknowledged change was lost")
+        return killed_at
+
     def hang(self) -> float:
         before = self.service.watchdog_kills
         self.service.process.send_signal(signal.SIGSTOP)
@@ -228,7 +241,7 @@ class Soak:
         return time.monotonic()
 
     def stop_while_learning(self) -> float:
-        self._request("relearn")
+        self.listener.ask("relearn")
         time.sleep(0.5)
         self._stop_in_order()
         self.service.start()
@@ -253,9 +266,6 @@ class Soak:
         self.config.write_text(good, encoding="utf-8")
         return time.monotonic()
 
-    def _request(self, command: str) -> None:
-        self.listener._client.publish(f"edge-depth/soak/request/{command}", b"", 1)
-
     def _stop_in_order(self) -> None:
         status, seconds = self.service.stop()
         if status not in (0, -signal.SIGTERM) or seconds > STOP_SECONDS:
@@ -269,7 +279,13 @@ class Failed(Exception):
 def faults(soak: Soak) -> dict[str, Callable[[], float]]:
     """Return the faults that can be had here, by name."""
     every = {
-        **{"kill": soak.kill, "hang": soak.hang, "bad-file": soak.bad_file, "stop-learning": soak.stop_while_learning},
+        **{
+            "kill": soak.kill,
+            "kill-change": soak.kill_behind_a_change,
+            "hang": soak.hang,
+            "bad-file": soak.bad_file,
+            "stop-learning": soak.stop_while_learning,
+        },
         **{"stop-starting": soak.stop_while_starting, "camera-gone": soak.camera_gone},
         **{"camera-frozen": soak.camera_frozen, "camera-black": soak.camera_black, "camera-half": soak.camera_half},
         **{"camera-garbage": soak.camera_garbage, "camera-size": soak.camera_size, "broker-gone": soak.broker_gone},

@@ -1,8 +1,10 @@
 """What the soak is made of: a camera that can be spoiled, a broker, the daemon as systemd runs it, and a listener."""
 
+import contextlib
 import itertools
 import json
 import os
+import queue
 import socket
 import subprocess
 import threading
@@ -181,13 +183,28 @@ class Listener:
     def __post_init__(self) -> None:
         self._last = 0.0  # when the last reading was taken
         self._client = Client(CallbackAPIVersion.VERSION2)
-        self._client.on_connect = lambda client, *_: client.subscribe("edge-depth/soak/state")
+        self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._client.on_connect = lambda client, *_: client.subscribe(
+            [("edge-depth/soak/state", 0), ("edge-depth/soak/response/+", 1)]
+        )
         self._client.on_message = self._hear
         self._client.reconnect_delay_set(1, 1)
         self._client.connect_async(HOST, self.port, keepalive=5)
         self._client.loop_start()
 
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send a command and return the answer, empty where none comes."""
+        while not self._answers.empty():
+            self._answers.get()
+        self._client.publish(f"edge-depth/soak/request/{command}", json.dumps(arguments), 1)
+        with contextlib.suppress(queue.Empty):
+            return self._answers.get(timeout=GIVE_UP_SECONDS)
+        return {}
+
     def _hear(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
+        if "/response/" in message.topic:
+            self._answers.put(json.loads(message.payload))
+            return
         now, state = time.monotonic(), json.loads(message.payload)
         taken = datetime.fromisoformat(state["time"]).timestamp()
         self.readings += 1

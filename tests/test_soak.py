@@ -56,7 +56,7 @@ def listener(monkeypatch):
     def hear(age=0.1, scene="tracking"):
         taken = datetime.now(UTC) - timedelta(seconds=age)
         state = {"time": taken.isoformat(), "latency_ms": 50.0, "scene": {"state": scene}}
-        made._hear(client, None, SimpleNamespace(payload=json.dumps(state).encode()))
+        made._hear(client, None, SimpleNamespace(topic="edge-depth/soak/state", payload=json.dumps(state).encode()))
 
     made.hear = hear
     return made
