@@ -584,12 +584,16 @@ def write(path: Path, mosquitto, photos) -> Path:
 
 
 def test_the_command_tells_systemd_and_ends_with_0_on_sigterm(mosquitto, photos, tmp_path):
-    """READY=1 when readings can come, WATCHDOG=1 and a STATUS= while they do, STOPPING=1 and status 0 at SIGTERM."""
+    """READY=1 when readings can come, WATCHDOG=1 and a STATUS= while they do, STOPPING=1 and status 0 at SIGTERM.
+
+    Between SIGHUP and what comes of it the service reloads; a bad file is told in the status.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(PATIENCE_SECONDS)
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-        command = [sys.executable, "-m", "edge", "run", "--config", str(write(tmp_path / "c.yaml", mosquitto, photos))]
+        path = write(tmp_path / "c.yaml", mosquitto, photos)
+        command = [sys.executable, "-m", "edge", "run", "--config", str(path)]
         daemon = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         try:
             told = [systemd.recv(1000)]
@@ -598,6 +602,10 @@ def test_the_command_tells_systemd_and_ends_with_0_on_sigterm(mosquitto, photos,
             while not told[-1].endswith(b" fps, scene moving, broker connected"):
                 told.append(systemd.recv(1000))
             while told[-1] != b"WATCHDOG=1":
+                told.append(systemd.recv(1000))
+            path.write_text("zones: 7\n")
+            daemon.send_signal(signal.SIGHUP)
+            while b" broker connected, configuration refused: " not in told[-1]:
                 told.append(systemd.recv(1000))
             daemon.send_signal(signal.SIGTERM)
             log = daemon.communicate(timeout=PATIENCE_SECONDS)[1]
@@ -608,6 +616,8 @@ def test_the_command_tells_systemd_and_ends_with_0_on_sigterm(mosquitto, photos,
             told.append(systemd.recv(1000))
     assert daemon.returncode == 0, log
     assert "weights starter-v2: starter weights" in log
+    assert [b"READY=1", b"RELOADING=1", b"READY=1"] == [each for each in told if each in (b"READY=1", b"RELOADING=1")]
+    assert b"c.yaml:1: zones, see the log" in b"".join(told)
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_a_reload_is_the_signal_that_the_daemon_takes_and_can_fail():
     """`systemctl reload` sends SIGHUP, and then looks at the file itself, so that it fails with a bad one."""
     lines = UNIT.read_text(encoding="utf-8").splitlines()
     reload = [line.partition("=")[2] for line in lines if line.startswith("ExecReload=")]
-    assert ["/bin/kill -HUP $MAINPID", f"{PROGRAM} check /etc/edge-depth/%N.yaml"] == reload
+    assert ["/bin/sh -c 'kill -HUP ${MAINPID}'", f"{PROGRAM} check /etc/edge-depth/%N.yaml"] == reload
 
 
 def test_a_hangup_is_not_deadly_before_the_program_knows_of_it(service):
