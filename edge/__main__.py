@@ -1,7 +1,17 @@
-"""`python -m edge` is `edge-depth`."""
+"""The program `edge-depth`, also as `python -m edge`."""
 
+import signal
 import sys
 
-from edge.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line; return the exit status."""
+    if sys.argv[1:2] == ["run"]:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # before anything that takes time; the command then listens to it
+    from edge.cli import main as command_line
+
+    return command_line()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

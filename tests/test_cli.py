@@ -244,3 +244,20 @@ def test_python_dash_m_is_the_command():
     assert "usage: edge-depth" in done.stdout
     for command in ("run", "check", "predict", "demo", "weights"):
         assert f"    {command} " in done.stdout
+
+
+FIRST = """
+import signal, sys, types
+cli = sys.modules["edge.cli"] = types.ModuleType("edge.cli")
+cli.main = lambda: print(signal.getsignal(signal.SIGHUP).name)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+from edge.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("command", "disposition"), [("run", "SIG_IGN"), ("predict", "SIG_DFL")])
+def test_a_hangup_is_not_deadly_while_the_daemon_is_being_imported(command, disposition):
+    """It is ignored before anything that takes time, and for the daemon alone."""
+    done = subprocess.run([sys.executable, "-c", FIRST, command], capture_output=True, text=True, check=True)
+    assert f"{disposition}\n" == done.stdout

@@ -30,9 +30,9 @@ def names(requirements):
 
 
 def test_the_distribution_and_its_command_are_called_edge_depth(setup):
-    """The command edge-depth runs edge.cli:main, and the version is that of the package."""
+    """The command edge-depth runs edge.__main__:main, and the version is that of the package."""
     assert "edge-depth" == setup["metadata"]["name"]
-    assert "edge-depth = edge.cli:main" == setup["options.entry_points"]["console_scripts"].strip()
+    assert "edge-depth = edge.__main__:main" == setup["options.entry_points"]["console_scripts"].strip()
     assert "attr: edge.__version__" == setup["metadata"]["version"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", edge.__version__)
 
