@@ -115,9 +115,22 @@ class Overlay:
         )
 
     def look(self, view: "View | None") -> None:
-        """Take what the camera shows from now on; what was set without a view counts as drawn in the first."""
+        """Take what the camera shows from now on; what was set without a view counts as drawn in the first.
+
+        So does the backup: what an undo brings back has been there as long.
+        """
+        self._see(view)
+        backup = self._store.backup() or {}
+        if backup != (seen := self._in_view(backup)):
+            with self._writing:
+                self._store.back_up(seen, time.monotonic())
+
+    def _see(self, view: "View | None") -> None:
         self.view = view
-        self._set = {key: {**self._view_of(key, anew=True), **change} for key, change in self._set.items()}
+        self._set = self._in_view(self._set)
+
+    def _in_view(self, changes: Changes) -> dict[str, dict[str, Any]]:
+        return {key: {**self._view_of(key, anew=True), **change} for key, change in changes.items()}
 
     def check_pixels(self, view: "View | None" = None) -> None:
         """Refuse to have something made of a camera's pixels, which show `view` once it is open.
@@ -125,7 +138,7 @@ class Overlay:
         Raises:
             ConfigError: they are withheld.
         """
-        self.look(view)
+        self._see(view)
         if self.withheld:
             raise ConfigError(self.withheld)
 

@@ -186,6 +186,18 @@ def test_what_an_older_version_drew_fits_the_view_that_it_is_met_in(overlay, tmp
         assert (withheld, doubts) == (bool(made.withheld), len(made.doubts))
 
 
+def test_undo_confirms_no_masks_that_an_older_version_drew(overlay):
+    """Its backup fits the view that it is met in alone, as the masks in force do."""
+    made = overlay(config())
+    made.replace({"camera.privacy_masks": MASK})
+    made.replace({"camera.privacy_masks": [[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]]})
+    overlay(config()).look(VIEW)
+    made = overlay(config())
+    made.look(VIEW | {"rotate": 180})
+    made.undo()
+    assert "camera.rotate was 0 and is 180" in made.withheld
+
+
 def test_undo_brings_back_all_that_was_in_force(overlay):
     """A level that was set over MQTT too; what the page does not change, as whether the camera is on, stays."""
     made = overlay(config())
