@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run until SIGTERM or SIGINT; return 0."""
+    """Run until SIGTERM or SIGINT, then end the process with 0."""
     hung_up: deque[int] = deque(maxlen=1)
     signal.signal(signal.SIGHUP, lambda number, _: hung_up.append(number))  # from here on it is not deadly
 
@@ -54,9 +54,7 @@ def main(args: argparse.Namespace) -> int:
     if daemon.restart_wanted:  # the same process for systemd, but with memory, threads and drivers as new
         sys.stderr.flush()
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - what was started, once more
-    if daemon.lingers:
-        _leave(0)
-    return 0
+    _leave(0)
 
 
 def _most_pixels(config: "Config") -> int:
@@ -69,6 +67,9 @@ def _most_pixels(config: "Config") -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    """End the process as it is: Python can't be torn down around a thread that foreign code still holds."""
+    """End the process as it is: all is written and closed.
+
+    Python takes seconds of computing to tear torch down, and can't around a thread that foreign code still holds.
+    """
     logging.shutdown()
     os._exit(status)
