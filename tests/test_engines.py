@@ -503,8 +503,10 @@ def test_auto_remembers_nothing_while_an_engine_can_not_be_measured(files, monke
     assert "measured again at the next start" in caplog.text
 
 
-def test_auto_without_a_measurement_is_torch_for_now(own, caplog):
+def test_auto_without_a_measurement_is_torch_for_now(own, monkeypatch, caplog):
     """Damaged samples keep every engine from being measured: what mends them is told, and nothing is remembered."""
+    monkeypatch.setattr("edge.export.contest._SECONDS", 0.2)
+    refuse(own, "torchscript", "onnxruntime")
     (own.folder / "samples.safetensors").write_bytes(bytes(200))
     assert "torch" == export.settled(section(), (64, 64), lambda: True).engine
     assert chosen(section(), info()) is None
