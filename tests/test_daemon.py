@@ -586,8 +586,8 @@ def write(path: Path, mosquitto, photos) -> Path:
 def test_the_command_tells_systemd_and_ends_with_0_on_sigterm(mosquitto, photos, tmp_path):
     """READY=1 when readings can come, WATCHDOG=1 and a STATUS= while they do, STOPPING=1 and status 0 at SIGTERM.
 
-    Between SIGHUP and what comes of it the service reloads; a bad file is told in the status. Nothing is torn down in the
-    end: that takes longer than the stop itself.
+    Between SIGHUP and what comes of it the service reloads; a bad file is told in the status. Nothing is torn down in
+    the end: that takes longer than the stop itself.
     """
     run = "import atexit, sys; from edge.cli import main; atexit.register(print, 'torn'); sys.exit(main(sys.argv[1:]))"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
