@@ -183,6 +183,7 @@ class Works:
     def ask(self, command, arguments):
         """Obey a command of the page, as the desk does between two frames."""
         obey = {"setup": self._setup.current, "propose": self._setup.propose, "apply": self._setup.apply}
+        obey["confirm"] = self._setup.confirm
         with self._lock:
             answer = (obey | {"undo": self._setup.undo, "relearn": lambda _: {}})[command](arguments)
             self.see()

@@ -292,7 +292,10 @@ def test_a_hangup_is_never_deadly(rig):
             hang_up()
 
     rig.stop()
+    begun = len(rig.subscriber.heard)
     rig.start(hang_up_if_known)
+    # what is in force is told at the start, and again with the file; a restart reads the file by itself
+    eventually(lambda: len(rig.heard(f"{ROOT}/info", begun)) > 1, "the file to be read again")
     rig.restart(hang_up)
     assert "configuration: read again" in rig.stop()
     rig.start()

@@ -5,6 +5,7 @@ from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from edge.daemon import setup
 from tests.browser import all_of, errors, find, keep, says, serious, shown, text, until
 from tests.page_rig import INFO, Works, serving
 
@@ -21,10 +22,15 @@ class Counter:
 
     def ask(self, command, arguments):
         answer = self.works.ask(command, arguments)
-        if command in ("apply", "undo"):
-            self.board.put(info=INFO | {"config_hash": str(self.works.applied)})
+        if command in ("apply", "undo", "confirm"):
+            self.tell()
         self.show()
         return answer
+
+    def tell(self):
+        overlay = self.works.overlay
+        doubts = {"withheld": overlay.withheld, "doubts": setup.doubts(overlay)}
+        self.board.put(info=INFO | {"config_hash": str(self.works.applied)} | doubts)
 
     def show(self):
         for _ in range(3):
@@ -320,3 +326,23 @@ def test_logging_in(chromium, board, works):
         all_of(chromium, "#zone-list .quiet")[1].click()
         apply(chromium, works)
         chromium.get("about:blank")
+
+
+def test_what_is_in_doubt_is_told_and_confirmed(works, visit, board):
+    """The reason stands in place of the picture; in Set up it is confirmed, and the picture is back."""
+    drawn = {"camera": "usb one", "size": [640, 480], "rotate": 0, "flip": "none"}
+    works.overlay.look(drawn)
+    works.overlay.replace({"camera.privacy_masks": [[[0.0, 0.0], [0.2, 0.0], [0.2, 0.2]]]})
+    works.overlay.look(drawn | {"rotate": 180})
+    Counter(works, board).tell()
+    opened = visit("live")
+    reason = "drawn for another view (camera.rotate was 0 and is 180)"
+    until(opened, lambda: reason in text(opened, "doubt-list") and reason in text(opened, "no-picture"))
+    assert not shown(opened, "picture")
+    assert not shown(opened, "confirm")
+    opened.execute_script("location.hash = 'setup'")
+    until(opened, lambda: shown(opened, "confirm"))
+    find(opened, "confirm").click()
+    until(opened, lambda: shown(opened, "picture"))
+    assert not shown(opened, "doubts")
+    assert works.overlay.withheld is None
