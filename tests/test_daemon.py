@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from paho.mqtt import publish
 
-from edge.config import Config, changed
+from edge.config import Config, changed, load
 from edge.daemon import Daemon
 from edge.daemon.announcer import Announcer
 from edge.daemon.output import Keeper
@@ -638,8 +638,11 @@ def test_the_status_says_what_is_nearest(nearest, scene, words):
     assert f"4.9 fps, {words}, broker connected" == text
 
 
-def test_the_status_says_what_needs_somebody():
-    """A file that was refused: where, not what stands there, since everybody may read it; one that waits; a restart."""
+def test_the_status_says_what_needs_somebody(tmp_path):
+    """A file that was refused: where, not what stands there, since everybody may read it; one that waits; a restart.
+
+    What is wrong with the file as a whole has no place, and is one sentence.
+    """
     health, wait = {"fps": 1.0, "camera": "online"}, Future()
     refused, done = Future(), Future()
     refused.set_exception(ConfigError("/etc/c.yaml:3: mqtt.username: must be text, not 7", "/etc/c.yaml:9: more"))
@@ -647,6 +650,13 @@ def test_the_status_says_what_needs_somebody():
     assert "1 fps, configuration refused: /etc/c.yaml:3: mqtt.username, see the log" == status_text(
         health, None, refused
     )
+    (tmp_path / "c.yaml").touch()
+    empty = Future()
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path / "c.yaml")
+    empty.set_exception(error.value)
+    words = "c.yaml: must have one section at least, or it may be cut off, see the log"
+    assert status_text(health, None, empty).endswith(words)
     assert "1 fps, configuration: takes something away, and waits for it to stay so" == status_text(health, None, wait)
     assert "1 fps, restart needed for: camera, web" == status_text(health, None, done, ["camera", "web"])
     assert "1 fps" == status_text(health, None, done)

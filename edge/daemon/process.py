@@ -75,7 +75,7 @@ def _about_configuration(reloaded: Answer | None, restart_required: Iterable[str
 def _place(error: BaseException) -> str:
     """Return where the first problem is. Everybody may read a unit's status, but not what stands in the file."""
     problems = error.problems if isinstance(error, ConfigError) else (type(error).__name__,)
-    return ": ".join(problems[0].split(": ")[:2])
+    return ": ".join(problems[0].partition(";")[0].split(": ")[:2])
 
 
 def _nearest(state: Mapping[str, Any]) -> str:
