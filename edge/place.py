@@ -4,6 +4,7 @@ No file has the id in its name, since that may change with the machine's name. A
 hand, each configuration has one.
 """
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from edge.config import Config, hides_state, service_state, state_directory
 from edge.documents import parse_object
+from edge.errors import ConfigError
 from edge.state import replace_file
 from edge.topics import ID, machine_id
 
@@ -66,6 +68,24 @@ class Place:
         new = self.folder / "".join(kind)
         old = self._named(kind, self._former) if self._former else new
         return old if old.exists() else new
+
+    def hold(self) -> None:
+        """Let no other daemon keep its state here until this process ends: each would overwrite the other's masks.
+
+        Raises:
+            ConfigError: one does already.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)  # stays open; a restart by exec closes it
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{self.folder}: another daemon keeps its state here; give each camera a configuration,"
+                " and as a service or in a container a state folder, of its own"
+            ) from None
+        except OSError as error:
+            logger.warning("%s: can't be kept from other daemons: %s", self.folder, error)
 
     def settle(self) -> None:
         """Take over what older versions left, and leave links for them; where that can't be written, go on without."""

@@ -1,11 +1,14 @@
 """Where what was set is kept: under no name that may change, and never of two cameras in one."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from edge.config import Config
+from edge.errors import ConfigError
 from edge.overlay import Overlay, in_force
 from edge.place import OVERLAY, TRIGGERS, Place, place_of
 from edge.state import OverlayStore, TriggerStore
@@ -189,3 +192,16 @@ def test_what_is_not_for_this_user_to_see_withholds_pixels(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     for path in ("edge-depth.yaml", tmp_path / "edge-depth.yaml"):
         assert "run it with sudo" in in_force(path).withheld
+
+
+def test_two_daemons_never_share_a_folder(tmp_path):
+    """A second daemon is refused with what helps while the first one lives, and not after it has ended."""
+    hold = "import sys; from pathlib import Path; from edge.place import Place; Place(Path(sys.argv[1]), 'a').hold()"
+    wait = f"{hold}; print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", wait, tmp_path], stdin=-1, stdout=-1, text=True) as first:
+        assert "held\n" == first.stdout.readline()
+        with pytest.raises(ConfigError, match="another daemon keeps its state here; give each camera"):
+            Place(tmp_path, "b").hold()
+        first.stdin.close()
+        first.wait(30)
+    Place(tmp_path, "b").hold()

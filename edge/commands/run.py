@@ -41,7 +41,9 @@ def main(args: argparse.Namespace) -> int:
     from edge.daemon import Daemon  # here: a bad file is told before torch is waited for
     from edge.place import place_of
 
-    daemon = Daemon(config, place=place_of(args.config, config), read_file=lambda: load(args.config), hung_up=hung_up)
+    place = place_of(args.config, config)
+    place.hold()
+    daemon = Daemon(config, place=place, read_file=lambda: load(args.config), hung_up=hung_up)
     try:
         daemon.run()
         # A new process keeps this, but no handler; it reads the file anyway.
