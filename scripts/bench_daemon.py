@@ -38,7 +38,7 @@ from bench_mqtt import HOST, TOPICS, Broker, listening
 
 from edge.commands.demo import Clip
 from edge.config import GateSection, state_directory
-from edge.health import machine_name
+from edge.system.machine import machine_name
 
 PATIENCE_SECONDS = 300.0
 NOISE = 4.0  # grey levels; a small sensor in the evening

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from edge.health import machine_name
+from edge.system.machine import machine_name
 
 ROOT = Path(__file__).parents[1]
 # The checkpoint is the tests'. It is made apart: what this process holds would count as the child's until its exec.

@@ -29,11 +29,11 @@ import numpy as np
 import edge.daemon
 from edge.commands.demo import Clip
 from edge.config import Config, MqttSection
-from edge.depth import DepthModel
-from edge.health import machine_health, machine_name
-from edge.mqtt import Publisher
-from edge.place import Place
+from edge.depth.model import DepthModel
+from edge.publish.mqtt import Publisher
 from edge.records import DepthMap, Frame, Message
+from edge.state.place import Place
+from edge.system.machine import machine_health, machine_name
 from edge.topics import Topics
 
 HOST = "127.0.0.1"

@@ -35,8 +35,8 @@ import numpy as np
 from edge.commands.demo import Clip
 from edge.config import Config
 from edge.daemon import Daemon
-from edge.health import machine_name
-from edge.place import Place
+from edge.state.place import Place
+from edge.system.machine import machine_name
 
 UPLOADERS = 20
 PHOTO = Path(__file__).parents[1] / "edge" / "data" / "photos" / "desk.jpg"

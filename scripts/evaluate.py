@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 
 from edge.config import ModelSection
-from edge.depth import load_model
-from edge.engines import NAMES
+from edge.depth.engines import NAMES
+from edge.depth.model import load_model
 from edge.errors import ConfigError, EdgeError, PictureError
 from edge.evaluation import Example, Judged, Medians, fit, judge, mean, medians, read_manifest
-from edge.heatmap import colour, normalise
+from edge.publish.heatmap import colour, normalise
 
 TILE = (192, 144)  # width and height, px
 CAPTION = 18

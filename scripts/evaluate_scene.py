@@ -40,8 +40,9 @@ import cv2
 import numpy as np
 
 from edge.config import CalibrationSection, ModelSection, SceneSection, TriggerSection
-from edge.depth import load_model, network_pixels
-from edge.engines.pytorch import TorchEngine
+from edge.depth.engines.pytorch import TorchEngine
+from edge.depth.model import load_model, network_pixels
+from edge.depth.weights import OFFICIAL
 from edge.errors import EdgeError
 from edge.evaluation import (
     MADE,
@@ -58,8 +59,7 @@ from edge.evaluation import (
 from edge.records import Box, DepthMap, Floats, Frame
 from edge.scene import StillScene
 from edge.scene.metres import nearness_at
-from edge.triggers import Triggers
-from edge.weights import OFFICIAL
+from edge.scene.triggers import Triggers
 
 ROOT = Path(__file__).resolve().parents[1]
 TRIGGER = TriggerSection(name="near", near=1.5)

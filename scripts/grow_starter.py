@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from train_starter import SCENES, Scenes, batch, write
 
-from edge import weights
-from edge.network import MidasSmall
+from edge.depth import weights
+from edge.depth.midas import MidasSmall
 
 SEED = 1
 NEW_SHARE = 0.05  # of a batch norm's output with which a new block adds to what passes it by

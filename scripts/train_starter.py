@@ -44,9 +44,9 @@ from scene_cutouts import Cutout, Scene
 from scene_views import View
 from torch import Tensor
 
-from edge import weights
+from edge.depth import weights
+from edge.depth.midas import MidasSmall, build
 from edge.evaluation import score
-from edge.network import MidasSmall, build
 from edge.records import Architecture
 
 RUN = SCENES.parent / "training"

@@ -54,10 +54,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Int8 has weights of seven bits, which are accurate on every processor.
     """
-    from edge import export
     from edge.config import ModelSection
-    from edge.export.quantise import RUNGS
-    from edge.weights import STARTER, identify
+    from edge.depth import export
+    from edge.depth.export.quantise import RUNGS
+    from edge.depth.weights import STARTER, identify
 
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -66,7 +66,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("STATE_DIRECTORY", str(folder / "exported"))
         samples = export.samples_of(export.photographs())
         section = ModelSection(weights=STARTER.name)
-        patch.setattr("edge.export.engines.RUNGS", RUNGS[2:4])  # the last that is refused and the first that is not
+        patch.setattr(
+            "edge.depth.export.engines.RUNGS", RUNGS[2:4]
+        )  # the last that is refused and the first that is not
         # it lets one make them, and the others wait
         export.export(section, identify(STARTER.name), samples, "photographs", print, int8_dot_product=False)
     return folder / "exported"

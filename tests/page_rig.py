@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from edge import heatmap
-from edge.board import Board
 from edge.config import Config, HeatmapSection, WebSection
+from edge.daemon.overlay import Overlay
 from edge.daemon.setup import Setup
-from edge.messages import state_json
-from edge.overlay import Overlay
+from edge.publish import heatmap
+from edge.publish.messages import state_json
 from edge.records import DepthMap, Frame, Reading, Region, Scene, ZoneScene
+from edge.results import Board
 from edge.scene import StillScene, make_scene
-from edge.state import OverlayStore
-from edge.triggers import Triggers
+from edge.scene.triggers import Triggers
+from edge.state.stores import OverlayStore
 from edge.web import WebServer
 
 NEAR = Region(

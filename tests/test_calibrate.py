@@ -14,11 +14,11 @@ import yaml
 
 from edge.cli import main
 from edge.config import ModelSection, load, parse
-from edge.depth import load_model
-from edge.overlay import Overlay
+from edge.daemon.overlay import Overlay
+from edge.depth.model import load_model
 from edge.pictures import read_picture
 from edge.records import Frame
-from edge.state import OverlayStore
+from edge.state.stores import OverlayStore
 
 A, B = 0.7, 0.15  # of the line that the made distances lie on
 SIZE = 64  # what the network sees here, in pixels: quick
@@ -184,7 +184,9 @@ def test_a_floor_is_fitted_to_its_polygon(rig, tmp_path, capsys, monkeypatch):
     """Height, tilt and polygon from the command line are in the section; the network is given a true floor to see."""
     rows = np.linspace(0, 1, 96)[:, None].repeat(128, 1)
     true = np.maximum(0.1, (np.tan(np.radians(30)) * 0.75 * (2 * rows - 1) * np.cos(0.5) + np.sin(0.5)) / 1.5)
-    monkeypatch.setattr("edge.engines.pytorch.TorchEngine.run", lambda self, x: (300 * true + 7).astype(np.float32))
+    monkeypatch.setattr(
+        "edge.depth.engines.pytorch.TorchEngine.run", lambda self, x: (300 * true + 7).astype(np.float32)
+    )
     low, high = np.percentile(true, (2, 98))
     arguments = ["--fov", "60", "--floor", f"1.5,{np.degrees(0.5)}", "--polygon", "0,0.4", "1,0.4", "1,1", "0,1"]
     assert 0 == main(["calibrate", "--config", rig.config, *arguments])

@@ -16,8 +16,8 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from edge.engines import NAMES
-from edge.weights import STARTER
+from edge.depth.engines import NAMES
+from edge.depth.weights import STARTER
 from tests.broker import HOST, Subscriber, eventually
 
 ROOT = Path(__file__).parents[1]
@@ -145,8 +145,8 @@ def test_one_function_loads_onnx_runtime():
         )
     }
     assert {
-        "edge/engines/onnx.py": ["    import onnxruntime"],
-        "edge/export/quantise.py": [
+        "edge/depth/engines/onnx.py": ["    import onnxruntime"],
+        "edge/depth/export/quantise.py": [
             "        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static"
         ],
     } == ways

@@ -16,9 +16,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.depth.weights import apart, read_foreign
+from edge.depth.weights.checkpoint import read_checkpoint
 from edge.errors import WeightsError
-from edge.weights import apart, read_foreign
-from edge.weights.checkpoint import read_checkpoint
 from tests.spoiling import spoilt
 
 MARKER = "/tmp/edge-depth-was-here"
@@ -232,7 +232,7 @@ def test_a_refusal_can_not_write_to_the_terminal(tmp_path):
 def test_the_reader_has_its_limits(tmp_path):
     """Before it opens the file the child has bounded its memory, its time, what it writes, and its core dumps."""
     script = (
-        "import resource, sys, edge.weights.__main__ as child\n"
+        "import resource, sys, edge.depth.weights.__main__ as child\n"
         "child.read_checkpoint = lambda path: {}\n"
         "child.main('none', sys.argv[1])\n"
         "print(*(resource.getrlimit(getattr(resource, 'RLIMIT_' + n))[0] for n in ('AS', 'CPU', 'FSIZE', 'CORE')))"

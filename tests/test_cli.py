@@ -156,7 +156,7 @@ def test_predict_goes_on_after_a_picture_without_a_result(tmp_path, photos, caps
 def test_predict_goes_on_where_the_network_fails_at_a_picture(tmp_path, photos, capsys, monkeypatch):
     """It ends with 70, the status of what is not the pictures' fault, when the others are done."""
     answers = iter([np.full((192, 256), np.nan, np.float32), np.ones((192, 256), np.float32)])
-    monkeypatch.setattr("edge.engines.pytorch.TorchEngine.run", lambda *_: next(answers))
+    monkeypatch.setattr("edge.depth.engines.pytorch.TorchEngine.run", lambda *_: next(answers))
     pictures = [str(photos / "desk.jpg"), str(photos / "selfie.jpg")]
     assert main(["predict", *pictures, "-o", str(tmp_path / "out")]) == 70
     assert "1 of 2 pictures could not be used" in capsys.readouterr().err

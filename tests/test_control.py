@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.control import COMMANDS, Refused, Request, Setting, parse
-from edge.messages import response_message
+from edge.daemon.control import COMMANDS, Refused, Request, Setting, parse
+from edge.publish.messages import response_message
 from edge.topics import Topics
 
 TOPICS = Topics("edge-depth", "hall")

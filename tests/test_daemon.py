@@ -24,7 +24,7 @@ from edge.daemon.announcer import Announcer
 from edge.daemon.output import Keeper
 from edge.daemon.process import notify, status_text
 from edge.errors import ConfigError, EngineError, MemoryFull, WeightsError
-from edge.place import Place
+from edge.state.place import Place
 from edge.topics import Topics
 from tests.broker import Subscriber, eventually, free_port
 
@@ -300,8 +300,8 @@ OUTPUTS = {
     "health": "edge.daemon.messages.health_message",
     "status for systemd": "edge.daemon.status_text",
     "announcement": "edge.daemon.announcer.Announcer.work",
-    "file of what was set": "edge.overlay.Overlay.save",
-    "message from the broker": "edge.control.parse",
+    "file of what was set": "edge.daemon.overlay.Overlay.save",
+    "message from the broker": "edge.daemon.control.parse",
 }
 
 
@@ -323,7 +323,7 @@ def test_no_output_that_fails_ends_the_readings(mosquitto, photos, monkeypatch, 
 
     with daemon.board.watching("picture"), pytest.raises(ZeroDivisionError, match="file of what was set"):
         run_until(daemon, told)  # at its end what was set is written once more, and then a failure is one
-    monkeypatch.setattr("edge.messages.camera_message", failing("camera"))
+    monkeypatch.setattr("edge.publish.messages.camera_message", failing("camera"))
     daemon._camera_changed("online", "frames arrive")
     for what in (*OUTPUTS, "camera's status"):
         assert (what, 1) == (what, caplog.text.count(f" {what}: can't be had"))
@@ -502,7 +502,7 @@ def test_too_much_memory_ends_the_daemon_in_order(mosquitto, photos):
 
 def test_heat_slows_the_network_down_and_is_told(mosquitto, photos, monkeypatch):
     """Near power.max_temperature there are fewer frames, health says throttled, and there is one event."""
-    monkeypatch.setattr("edge.health.temperature", lambda: 78.0)
+    monkeypatch.setattr("edge.system.machine.temperature", lambda: 78.0)
     config = configuration(mosquitto, photos, scene={"mode": "moving"}, power={"max_temperature": 80.0})
     health, event = "edge-depth/test/health", "edge-depth/test/event"
     with Subscriber(mosquitto.port, "edge-depth/#") as subscriber:

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import ModelSection
-from edge.depth import DepthModel, load_model, network_pixels, network_size
-from edge.engines.pytorch import TorchEngine
+from edge.depth.engines.pytorch import TorchEngine
+from edge.depth.midas import normalised
+from edge.depth.model import DepthModel, load_model, network_pixels, network_size
+from edge.depth.weights import OFFICIAL, STARTER, WeightsInfo
 from edge.errors import EngineError
-from edge.network import normalised
 from edge.records import Frame
-from edge.weights import OFFICIAL, STARTER, WeightsInfo
 from tests import parity
 
 # width, height of the picture -> of the network, as MiDaS' small_transform picks them

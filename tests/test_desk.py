@@ -13,15 +13,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge.config import Config, changed, value_at
-from edge.control import COMMANDS
 from edge.daemon import Daemon
+from edge.daemon.control import COMMANDS
 from edge.daemon.desk import Desk
 from edge.daemon.setup import KEYS
-from edge.documents import parse_object
 from edge.errors import EdgeError, Stale
+from edge.files import parse_object
 from edge.limits import RateLimit
-from edge.place import Place
 from edge.records import DepthMap, Frame, Message
+from edge.state.place import Place
 from tests.page_rig import DOOR, WINDOW, room
 
 FILE = Config.model_validate(

@@ -13,10 +13,10 @@ import pytest
 
 from edge import doctor
 from edge.cli import main
+from edge.depth.engines import EngineFile, Record, folder_of
+from edge.depth.weights import identify
 from edge.doctor import __main__ as checks
 from edge.doctor import ailments, apart
-from edge.engines import EngineFile, Record, folder_of
-from edge.weights import identify
 from tests.broker import Mosquitto, free_port, make_certificates
 from tests.camera_rigs import MjpegServer
 
@@ -348,8 +348,8 @@ def test_commands_name_the_service_that_was_asked_about(tmp_path, monkeypatch):
 
 
 def test_the_readme_has_every_symptom_cause_and_command():
-    """The table of the README is the one that doctor goes by."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """The table of systemd/README.md is the one that doctor goes by."""
+    text = (ROOT / "systemd" / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| `([^|`]+)` \|$", text, re.MULTILINE)
     wanted = [(each.symptom, each.cause, each.command.replace("{unit}", "edge-depth")) for each in ailments.AILMENTS]
     assert [] == [row for row in wanted if row not in rows]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.documents import parse_object
+from edge.files import parse_object
 
 
 def nested(levels: int, opened: str = '{"a":', closed: str = "}") -> str:

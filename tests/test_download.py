@@ -6,8 +6,8 @@ import ssl
 
 import pytest
 
+from edge.depth.weights import Limits, download
 from edge.errors import WeightsError
-from edge.weights import Limits, download
 from tests.broker import make_certificates
 from tests.file_server import served
 

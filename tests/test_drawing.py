@@ -112,7 +112,7 @@ def test_what_can_not_be_drawn_is_left_out(monkeypatch, caplog):
     made, first, second = drawing(interval=3600.0), reading(), reading(with_figure(room(), 0.5, 1.0))
     made.offer(first)
     with monkeypatch.context() as broken:
-        broken.setattr("edge.heatmap.render", lambda *_: 1 / 0)
+        broken.setattr("edge.publish.heatmap.render", lambda *_: 1 / 0)
         assert [None, None, None] == [made.newest(), made.newest(), made.draw()]
         made.offer(second)
         assert [None, None] == [made.draw(), made.newest()]

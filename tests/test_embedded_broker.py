@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from edge.config import MqttSection
-from edge.embedded_broker import HOST, EmbeddedBroker
 from edge.errors import EdgeError
-from edge.mqtt import Publisher
+from edge.publish.embedded_broker import HOST, EmbeddedBroker
+from edge.publish.mqtt import Publisher
 from edge.records import Message
 from edge.topics import Topics
 from tests.broker import eventually

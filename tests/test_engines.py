@@ -16,22 +16,23 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from safetensors.numpy import save_file
 
-from edge import doctor, export
+from edge import doctor
 from edge.cli import main
 from edge.config import ModelSection, load
-from edge.depth import load_model, network_pixels
-from edge.engines import FILES, INT8, NAMES, chosen, folder_of, make_engine, remember
-from edge.engines.onnx import OnnxEngine, onnx_runtime
+from edge.daemon.overlay import Overlay
+from edge.depth import export
+from edge.depth.engines import FILES, INT8, NAMES, chosen, folder_of, make_engine, remember
+from edge.depth.engines.onnx import OnnxEngine, onnx_runtime
+from edge.depth.export.engines import simplify
+from edge.depth.export.quantise import RUNGS, Quantiser
+from edge.depth.export.samples import kept
+from edge.depth.model import load_model, network_pixels
+from edge.depth.weights import STARTER, identify, read
 from edge.errors import EngineError
 from edge.evaluation import agreement
-from edge.export.engines import simplify
-from edge.export.quantise import RUNGS, Quantiser
-from edge.export.samples import kept
-from edge.health import has_int8_dot_product
-from edge.overlay import Overlay
 from edge.pictures import read_picture
-from edge.state import OverlayStore
-from edge.weights import STARTER, identify, read
+from edge.state.stores import OverlayStore
+from edge.system.machine import has_int8_dot_product
 from tests import parity
 from tests.broker import eventually
 
@@ -61,7 +62,7 @@ def own(exported, state_directory, monkeypatch):
 def become(monkeypatch, folder, text):
     """Let this process take its processor for another one, by what /proc/cpuinfo would hold."""
     (folder / "cpuinfo").write_text(text)
-    monkeypatch.setattr("edge.health._CPUINFO", folder / "cpuinfo")
+    monkeypatch.setattr("edge.system.machine._CPUINFO", folder / "cpuinfo")
 
 
 def info():
@@ -122,7 +123,7 @@ def test_a_processor_that_is_not_there_is_told_by_every_engine(files, name):
 def test_an_engine_does_not_load_what_it_does_not_need(files, name, absent):
     """A daemon on ONNX Runtime never pays for torch, one on TorchScript never for timm."""
     loaded = python(
-        "import sys, numpy as np\nfrom edge.config import ModelSection\nfrom edge.depth import load_model\n"
+        "import sys, numpy as np\nfrom edge.config import ModelSection\nfrom edge.depth.model import load_model\n"
         f"model = load_model(ModelSection(weights={STARTER.name!r}, engine={name!r}))\nmodel.warm_up(64, 64)\n"
         "print(*(name for name in ('torch', 'timm', 'torchvision', 'onnx') if name in sys.modules))"
     )
@@ -198,7 +199,7 @@ def test_an_export_that_fails_leaves_what_was_there(own, monkeypatch):
         (folder / "unfinished").write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edge.export.engines._make", full)
+    monkeypatch.setattr("edge.depth.export.engines._make", full)
     with pytest.raises(EngineError, match="can't be written: No space left on device"):
         export.export(section(), info(), few_samples(), "photographs", print, again=True)
     assert own.path("onnxruntime-int8").exists()
@@ -241,7 +242,7 @@ def test_what_is_not_accurate_enough_is_refused(own, monkeypatch):
     What is worked at is told before it is done: nobody waits a minute without a word.
     """
     monkeypatch.setattr("edge.evaluation.scores._MOST_RESIDUAL", -1.0)
-    monkeypatch.setattr("edge.export.engines.RUNGS", RUNGS[:1])
+    monkeypatch.setattr("edge.depth.export.engines.RUNGS", RUNGS[:1])
     said = []
     export.export(section(), info(), few_samples(), "photographs", said.append, again=True)
     steps = [re.split("[:,]", words)[0] for words in said]
@@ -255,7 +256,7 @@ def test_what_is_not_accurate_enough_is_refused(own, monkeypatch):
 
 def test_int8_is_calibrated_with_ones_own_camera(own, tmp_path, photos, monkeypatch):
     """`--from-camera` watches the configured camera, here a folder, and the record says so."""
-    monkeypatch.setattr("edge.export.engines._make", lambda *_, **__: {})
+    monkeypatch.setattr("edge.depth.export.engines._make", lambda *_, **__: {})
     config = tmp_path / "config.yaml"
     config.write_text(f"camera: {{source: {photos}, fps: 30}}\nmqtt: {{enabled: false}}\n")
     assert 0 == main(["export", "--weights", STARTER.name, "--from-camera", str(config), "--seconds", "0.4"])
@@ -317,7 +318,7 @@ def test_an_export_is_for_the_processor_that_it_runs_on(monkeypatch, tmp_path, c
         asked.append(int8_dot_product)
         return {}
 
-    monkeypatch.setattr("edge.export.engines._make", make)
+    monkeypatch.setattr("edge.depth.export.engines._make", make)
     files = export.export(section(), info(), few_samples(), "photographs", said.append)
     assert said[0].endswith(f", has {'an' if expected else 'no'} int8 dot product")
     assert [expected] == asked
@@ -399,7 +400,7 @@ def test_int8_of_another_kind_is_told_wherever_it_is_used_or_listed(own, monkeyp
     assert helps in own.foreign()
     make_engine("onnxruntime-int8", section(), info())
     assert 1 == caplog.text.count(own.foreign())
-    monkeypatch.setattr("edge.export.contest.measured", lambda *_: [])
+    monkeypatch.setattr("edge.depth.export.contest.measured", lambda *_: [])
     export.settled(section(), (64, 64), lambda: True)
     assert 2 == caplog.text.count(own.foreign())
     make_engine("onnxruntime", section(), info())
@@ -453,7 +454,7 @@ def made_up(folder):
 
 def test_int8_of_weights_that_it_can_not_hold_is_refused(tmp_path, monkeypatch):
     """For both kinds of processors, on every one, when all was tried; float engines are as good as ever."""
-    monkeypatch.setattr("edge.export.engines.RUNGS", RUNGS[-2:])
+    monkeypatch.setattr("edge.depth.export.engines.RUNGS", RUNGS[-2:])
     weights, said = made_up(tmp_path), []
     mine = ModelSection(weights=str(weights), threads=1)
     samples = few_samples()
@@ -474,13 +475,13 @@ def test_int8_of_weights_that_it_can_not_hold_is_refused(tmp_path, monkeypatch):
 def test_auto_measures_once_and_remembers(files, monkeypatch, caplog):
     """The first time every engine that is there is measured; the fastest is kept, told, and taken from then on."""
     caplog.set_level("INFO")
-    monkeypatch.setattr("edge.export.contest._SECONDS", 0.2)
+    monkeypatch.setattr("edge.depth.export.contest._SECONDS", 0.2)
     decided = export.settled(section(), (64, 64), lambda: True)
     name = chosen(section(), info())
     assert name in NAMES
     assert name == decided.engine
     assert f"engine {name} is the fastest here: onnxruntime-int8 " in caplog.text
-    monkeypatch.setattr("edge.export.contest.measured", None)  # a second measurement would fail
+    monkeypatch.setattr("edge.depth.export.contest.measured", None)  # a second measurement would fail
     export.settled(section(), (64, 64), lambda: True)
     assert name == load_model(section()).engine.name
 
@@ -495,7 +496,7 @@ def test_auto_remembers_nothing_while_an_engine_can_not_be_measured(files, monke
             raise EngineError("its process died of SIGKILL")
         return measured_row(name, times[name], True)
 
-    monkeypatch.setattr("edge.export.contest._apart", apart)
+    monkeypatch.setattr("edge.depth.export.contest._apart", apart)
     expected = "torchscript" if missing == "onnxruntime" else "onnxruntime"
     assert expected == export.settled(section(), (64, 64), lambda: True).engine
     assert chosen(section(), info()) is None
@@ -505,7 +506,7 @@ def test_auto_remembers_nothing_while_an_engine_can_not_be_measured(files, monke
 
 def test_auto_without_a_measurement_is_torch_for_now(own, monkeypatch, caplog):
     """Damaged samples keep every engine from being measured: what mends them is told, and nothing is remembered."""
-    monkeypatch.setattr("edge.export.contest._SECONDS", 0.2)
+    monkeypatch.setattr("edge.depth.export.contest._SECONDS", 0.2)
     refuse(own, "torchscript", "onnxruntime")
     (own.folder / "samples.safetensors").write_bytes(bytes(200))
     assert "torch" == export.settled(section(), (64, 64), lambda: True).engine
@@ -528,7 +529,7 @@ def test_auto_never_takes_an_engine_that_was_refused(own, monkeypatch):
     refuse(own, "onnxruntime-int8")
     tried = []
     monkeypatch.setattr(
-        "edge.export.contest._apart", lambda _, name, *__: tried.append(name) or measured_row(name, 5.0, True)
+        "edge.depth.export.contest._apart", lambda _, name, *__: tried.append(name) or measured_row(name, 5.0, True)
     )
     decided = export.settled(section(), (64, 64), lambda: True)
     assert ["onnxruntime", "torchscript", "torch"] == tried
@@ -539,7 +540,7 @@ def test_auto_with_nothing_but_refused_engines_is_torch(own, monkeypatch, caplog
     """Nothing is measured; the log says what may help."""
     caplog.set_level("INFO")
     refuse(own, *FILED)
-    monkeypatch.setattr("edge.export.contest.measured", None)
+    monkeypatch.setattr("edge.depth.export.contest.measured", None)
     assert "auto" == export.settled(section(), (64, 64), lambda: True).engine
     assert "not accurate enough for these weights" in caplog.text
     assert "`edge-depth export --again --from-camera FILE`" in caplog.text
@@ -586,9 +587,9 @@ def test_a_damaged_choice_is_none(files, state_directory, text):
 
 def test_a_choice_that_can_not_be_kept_holds_all_the_same(files, monkeypatch, caplog):
     """A read-only state directory, or one that is another user's: a warning, and the fastest engine for this time."""
-    monkeypatch.setattr("edge.engines.choice._path", lambda: Path("/proc/nobody/may/write"))
+    monkeypatch.setattr("edge.depth.engines.choice._path", lambda: Path("/proc/nobody/may/write"))
     rows = [measured_row(name, 5.0 if name == "onnxruntime" else 9.0, True) for name in NAMES]
-    monkeypatch.setattr("edge.export.contest.measured", lambda *_: rows)
+    monkeypatch.setattr("edge.depth.export.contest.measured", lambda *_: rows)
     assert "onnxruntime" == export.settled(section(), (64, 64), lambda: True).engine
     assert "/proc/nobody/may/write can't be written: " in caplog.text
 

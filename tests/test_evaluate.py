@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.depth.weights import STARTER
 from edge.errors import PictureError
 from edge.evaluation import Medians, fit, judge, mean, medians, read_manifest, vertical_ramp
 from edge.records import DepthMap
-from edge.weights import STARTER
 from scripts import evaluate
 
 HEIGHT, WIDTH = 60, 80

@@ -22,24 +22,23 @@ import pytest
 import yaml
 from paho.mqtt import publish
 
-from edge import pipeline
 from edge.cli import main
 from edge.commands.demo import Clip
 from edge.config import Config, SceneSection
 from edge.config import load as load_configuration
-from edge.control import Refused
-from edge.control import parse as parse_command
-from edge.daemon import Daemon
-from edge.depth import DepthModel
+from edge.daemon import Daemon, pipeline
+from edge.daemon.control import Refused
+from edge.daemon.control import parse as parse_command
+from edge.depth.model import DepthModel
+from edge.depth.weights import read
+from edge.depth.weights.checkpoint import read_checkpoint
 from edge.doctor import apart
 from edge.errors import ConfigError, PictureError, ThreadStuck, WeightsError
 from edge.pictures import read_picture
 from edge.records import DepthMap
 from edge.scene import StillScene
-from edge.state import OverlayStore, ReferenceStore, TriggerStore
+from edge.state.stores import OverlayStore, ReferenceStore, TriggerStore
 from edge.topics import Topics
-from edge.weights import read
-from edge.weights.checkpoint import read_checkpoint
 from tests.broker import HOST, Mosquitto, Subscriber, eventually, free_port
 from tests.camera_rigs import MjpegServer, jpeg
 from tests.scenes import Camera, room, with_figure

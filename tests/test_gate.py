@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from edge.commands import thirds
 from edge.commands.demo import Clip
 from edge.config import CalibrationSection, GateSection, ModelSection, PowerSection, SceneSection, TriggerSection
-from edge.depth import load_model, network_pixels
-from edge.gate import ChangeGate
-from edge.health import StageTimes
-from edge.pipeline import DepthLoop, Mailbox
-from edge.power import Governor
+from edge.daemon.gate import ChangeGate
+from edge.daemon.health import StageTimes
+from edge.daemon.pipeline import DepthLoop, Mailbox
+from edge.daemon.power import Governor
+from edge.depth.model import load_model, network_pixels
 from edge.records import DepthMap, Frame
 from edge.scene import StillScene
-from edge.triggers import Triggers
+from edge.scene.triggers import Triggers
 
 VIEW = cv2.resize(np.random.default_rng(0).integers(40, 200, (12, 16, 3), np.uint8), (640, 480))
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from edge import weights
-from edge.network import MidasSmall, build
+from edge.depth import weights
+from edge.depth.midas import MidasSmall, build
 from edge.records import Architecture
 from tests.parity import picture
 

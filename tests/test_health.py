@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.health import STAGES, StageTimes, Statistics, machine_health, resident_mb
+from edge.daemon.health import STAGES, StageTimes, Statistics
 from edge.records import Reading, Scene
+from edge.system.machine import machine_health, resident_mb
 from tests.scenes import Camera, room
 
 

@@ -9,7 +9,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.config import HeatmapSection, SceneSection
-from edge.heatmap import colour, encode_jpeg, encode_png, fitted, frame_range, grey, normalise, render, render_snapshot
+from edge.publish.heatmap import (
+    colour,
+    encode_jpeg,
+    encode_png,
+    fitted,
+    frame_range,
+    grey,
+    normalise,
+    render,
+    render_snapshot,
+)
 from edge.records import Region, Scene
 from edge.scene import StillScene
 from tests.scenes import Camera, room, with_figure

@@ -18,10 +18,10 @@ from paho.mqtt import publish
 from edge.cli import main
 from edge.commands import discovery as command
 from edge.config import Config, HeatmapSection, WebSection, load, options
-from edge.control import Request, parse
-from edge.homeassistant import EVENT_TYPES, announced, discovery, removal
-from edge.messages import health_message
-from edge.overlay import in_force
+from edge.daemon.control import Request, parse
+from edge.daemon.overlay import in_force
+from edge.publish.homeassistant import EVENT_TYPES, announced, discovery, removal
+from edge.publish.messages import health_message
 from edge.records import Message
 from edge.topics import Topics
 from tests.broker import HOST, Mosquitto, Subscriber, free_port

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from edge import export, weights
 from edge.cli import main
 from edge.commands import weights as command
+from edge.depth import export, weights
+from edge.depth.midas import build
+from edge.depth.weights import registry
 from edge.errors import WeightsError
-from edge.network import build
-from edge.weights import registry
 from tests import parity
 from tests.file_server import served
 
@@ -146,7 +146,7 @@ def test_a_checkpoint_has_its_limits(tmp_path, monkeypatch):
     path.write_bytes(b"PK\x03\x04 and so on")
     with pytest.raises(WeightsError, match=rf"^{re.escape(str(path))}: refused: File is not a zip file"):
         export.read_official(path)
-    monkeypatch.setattr("edge.weights.apart._MOST_BYTES", 10)
+    monkeypatch.setattr("edge.depth.weights.apart._MOST_BYTES", 10)
     with pytest.raises(WeightsError, match=r"large\.pt: has 14 bytes; a checkpoint has 10 at most"):
         export.read_official(path)
     with pytest.raises(WeightsError, match="there is no such file"):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import PublishSection
-from edge.messages import (
+from edge.publish.messages import (
     Events,
     ReadingPublisher,
     camera_message,

@@ -19,8 +19,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttSection, TlsSection
 from edge.errors import ConfigError
-from edge.mqtt import Publisher, client_id_for
-from edge.mqtt.connection import Versions
+from edge.publish.mqtt import Publisher, client_id_for
+from edge.publish.mqtt.connection import Versions
 from edge.records import Message
 from edge.topics import Topics
 from tests.broker import HOST, Certificates, Mosquitto, Subscriber, eventually, make_certificates
@@ -102,7 +102,7 @@ def test_a_clean_stop_says_offline(broker: Mosquitto):
 def test_the_will_speaks_for_a_killed_process(broker: Mosquitto):
     """A daemon killed with SIGKILL is reported `offline` by the broker, retained."""
     script = (
-        "import sys, time; from edge.config import MqttSection; from edge.mqtt import Publisher; "
+        "import sys, time; from edge.config import MqttSection; from edge.publish.mqtt import Publisher; "
         "from edge.topics import Topics\n"
         "Publisher(MqttSection(host=sys.argv[1], port=int(sys.argv[2])), Topics('edge-depth', 'hall'), 'x').start()\n"
         "time.sleep(60)"
@@ -186,7 +186,7 @@ def test_a_half_open_connection_is_noticed():
 
 def test_a_problem_is_logged_once(caplog: pytest.LogCaptureFixture):
     """Retries that fail alike are one line in the log."""
-    caplog.set_level(logging.INFO, "edge.mqtt")
+    caplog.set_level(logging.INFO, "edge.publish.mqtt")
     with socket.create_server((HOST, 0)) as server, publisher(server.getsockname()[1]) as made:
         for _ in range(3):
             server.accept()[0].close()
@@ -597,7 +597,7 @@ def old_broker(server: socket.socket, answer: bytes, levels: list[int], accepts:
 @pytest.mark.parametrize("answer", [b"", packet(0x20, b"\0\1"), packet(0x20, b"\0\x84\0"), b"\x20\x02"])
 def test_a_broker_that_does_not_speak_mqtt_5_is_spoken_to_in_3_1_1(answer: bytes, caplog: pytest.LogCaptureFixture):
     """At once and without a word, whatever it answers; it is remembered for the next connection."""
-    caplog.set_level(logging.INFO, "edge.mqtt")
+    caplog.set_level(logging.INFO, "edge.publish.mqtt")
     levels: list[int] = []
     with socket.create_server((HOST, 0)) as server, publisher(server.getsockname()[1]) as made:
         old_broker(server, answer, levels, 3)
@@ -608,7 +608,7 @@ def test_a_broker_that_does_not_speak_mqtt_5_is_spoken_to_in_3_1_1(answer: bytes
 
 def test_mqtt_5_is_spoken_where_the_broker_does(broker: Mosquitto, caplog: pytest.LogCaptureFixture):
     """Without a word in the configuration; a broker that is being started does not end that."""
-    caplog.set_level(logging.INFO, "edge.mqtt")
+    caplog.set_level(logging.INFO, "edge.publish.mqtt")
     with socket.create_server((HOST, 0)) as server:
         port, levels = server.getsockname()[1], []
         with publisher(port) as made:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from edge.depth.midas import MidasSmall, Serving, build, fold_batch_norm, normalised
+from edge.depth.weights import ENCODERS, OFFICIAL, STARTER, load
 from edge.errors import WeightsError
-from edge.network import MidasSmall, Serving, build, fold_batch_norm, normalised
 from edge.records import Architecture
-from edge.weights import ENCODERS, OFFICIAL, STARTER, load
 from tests import parity
 
 

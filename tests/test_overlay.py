@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from edge.cli import main
 from edge.config import Config, changed, options, value_at
+from edge.daemon.overlay import Overlay, in_force
 from edge.errors import ConfigError
-from edge.overlay import Overlay, in_force
-from edge.state import OverlayStore
+from edge.state.stores import OverlayStore
 
 POINTS = [{"x": 0.2, "y": 0.9, "metres": 1.0}, {"x": 0.5, "y": 0.5, "metres": 4.0}]
 

@@ -11,11 +11,11 @@ import pytest
 
 from edge.cli import main
 from edge.config import ModelSection
-from edge.engines import EngineFile, EngineFiles, Record, make_engine
-from edge.engines.files import FILES
+from edge.depth.engines import EngineFile, EngineFiles, Record, make_engine
+from edge.depth.engines.files import FILES
+from edge.depth.weights import file_sha256, identify
 from edge.errors import EngineError
-from edge.owner import foreign_owner
-from edge.weights import file_sha256, identify
+from edge.system.owner import foreign_owner
 from tests.file_server import served
 
 USER = 61500  # one of those that systemd gives to a service while it runs
@@ -183,11 +183,11 @@ def test_a_command_that_works_in_the_state_first_asks_whose_it_is(name, state_di
         asked.append(folder)
         raise Gone
 
-    monkeypatch.setattr("edge.owner.become_owner", become)
+    monkeypatch.setattr("edge.system.owner.become_owner", become)
     monkeypatch.setattr("edge.doctor.become_owner", become)
-    for module in ("edge.daemon", "edge.export"):
+    for module in ("edge.daemon", "edge.depth.export"):
         monkeypatch.setitem(sys.modules, module, None)
-    for place in ("edge.weights.locate", "edge.weights.files.locate", "edge.doctor._state"):
+    for place in ("edge.depth.weights.locate", "edge.depth.weights.files.locate", "edge.doctor._state"):
         monkeypatch.setattr(place, lambda *_: pytest.fail("it looks there"))
     files = {"FILE": tmp_path / "carried.pt", "CONFIG": tmp_path / "c.yaml"}
     files["FILE"].write_bytes(b"PK\3\4")
@@ -215,7 +215,7 @@ def test_root_runs_no_engine_file_of_others(name, state, monkeypatch):
     files = vouched_for(folder, name)
     with pytest.raises(EngineError, match=rf"in the hands of the user {USER}; root does not run it"):
         files.path(name)
-    monkeypatch.setattr("edge.engines.make.folder_of", lambda _: files)
+    monkeypatch.setattr("edge.depth.engines.make.folder_of", lambda _: files)
     with pytest.raises(EngineError, match="root does not run it"):
         make_engine(name, ModelSection(), identify("starter-v2"))
     os.chown(state, 0, 0)

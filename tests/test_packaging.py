@@ -74,7 +74,7 @@ def test_every_file_of_the_package_ships(tmp_path):
     source.mkdir()
     for name in ("setup.cfg", "pyproject.toml"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "edge", source / "edge", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    shutil.copytree(ROOT / "edge", source / "edge", ignore=shutil.ignore_patterns("__pycache__", ".*", "README.md"))
     (source / "tests").mkdir()
     (source / "tests" / "__init__.py").touch()
     build = [sys.executable, "-c", "import setuptools; setuptools.setup()", "-q", "build_py", "--build-lib"]
@@ -85,3 +85,31 @@ def test_every_file_of_the_package_ships(tmp_path):
 
 def files(folder):
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+PAGES = sorted(path for path in ROOT.rglob("*.md") if not {".venv", ".git", "artefacts"} & set(path.parts))
+_LINK = re.compile(r"\]\(([^)\s#]*)(?:#([\w-]+))?\)")
+
+
+def anchors(page):
+    """Return the names under which a page's headings can be linked to."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page):
+    """Each link of a page names a file that is there, and a heading that stands in it."""
+    broken = []
+    for target, anchor in _LINK.findall(page.read_text(encoding="utf-8")):
+        if target.startswith(("http", "mailto:")):
+            continue
+        found = (page.parent / target).resolve() if target else page
+        if not found.exists() or (anchor and anchor not in anchors(found)):
+            broken.append(f"{target}#{anchor}")
+    assert [] == broken
+
+
+def test_the_front_page_is_short():
+    """A front page has nine hundred words at most; all else stands on the pages it leads to."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900

@@ -17,8 +17,8 @@ from edge import pictures
 from edge.camera.files import Folder
 from edge.commands import predict
 from edge.config import CameraSection
+from edge.depth.export import photographs
 from edge.errors import PictureError
-from edge.export import photographs
 from edge.pictures import MAX_PIXELS, decode_upload, judge_upload, pictures_in, read_picture
 from tests.spoiling import spoilt
 

@@ -12,9 +12,9 @@ import pytest
 from edge.camera import EndOfCamera, live, open_camera
 from edge.camera.mounted import MountedCamera
 from edge.config import CameraSection
+from edge.daemon.health import StageTimes
+from edge.daemon.pipeline import CaptureLoop, DepthLoop, Mailbox, Worker
 from edge.errors import CameraError, CameraStalled, ThreadStuck
-from edge.health import StageTimes
-from edge.pipeline import CaptureLoop, DepthLoop, Mailbox, Worker
 from edge.records import DepthMap, Frame, Scene
 from tests.broker import eventually
 from tests.camera_rigs import jpeg, picture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from edge.config import Config
+from edge.daemon.overlay import Overlay, in_force
 from edge.errors import ConfigError
-from edge.overlay import Overlay, in_force
-from edge.place import OVERLAY, TRIGGERS, Place, place_of
-from edge.state import OverlayStore, TriggerStore
+from edge.state.place import OVERLAY, TRIGGERS, Place, place_of
+from edge.state.stores import OverlayStore, TriggerStore
 
 MASKS = "camera.privacy_masks"
 
@@ -128,7 +128,7 @@ def test_masks_that_an_older_version_lost_stay_lost(tmp_path):
 def test_what_can_not_be_put_in_order_is_used_as_it_is(tmp_path, monkeypatch, caplog):
     """In a folder that can't be written the masks are in force all the same."""
     leave(tmp_path, "hall", 0.5)
-    monkeypatch.setattr("edge.place.replace_file", lambda *_: (_ for _ in ()).throw(OSError(30, "Read-only")))
+    monkeypatch.setattr("edge.state.place.replace_file", lambda *_: (_ for _ in ()).throw(OSError(30, "Read-only")))
     assert 0.5 == corner_of(run(tmp_path, "hall"))
     assert "can't be put in order" in caplog.text
 
@@ -196,7 +196,9 @@ def test_what_is_not_for_this_user_to_see_withholds_pixels(tmp_path, monkeypatch
 
 def test_two_daemons_never_share_a_folder(tmp_path):
     """A second daemon is refused with what helps while the first one lives, and not after it has ended."""
-    hold = "import sys; from pathlib import Path; from edge.place import Place; Place(Path(sys.argv[1]), 'a').hold()"
+    hold = (
+        "import sys; from pathlib import Path; from edge.state.place import Place; Place(Path(sys.argv[1]), 'a').hold()"
+    )
     wait = f"{hold}; print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", wait, tmp_path], stdin=-1, stdout=-1, text=True) as first:
         assert "held\n" == first.stdout.readline()

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from edge.config import PowerSection
-from edge.power import Governor
+from edge.daemon.power import Governor
 
 
 class Machine:
@@ -69,7 +69,7 @@ def test_both_limits_hold_together():
 
 def test_throttling_is_told_once_and_has_to_end_clearly(caplog):
     """A temperature that wavers about one point is one change, told with what to do; so is its end."""
-    caplog.set_level("INFO", "edge.power")
+    caplog.set_level("INFO", "edge.daemon.power")
     machine = Machine(max_temperature=80.0)
     told = []
     for celsius in (60.0, 74.0, 76.0, 74.0, 76.0, 74.0, 71.0, 74.0):

@@ -9,10 +9,10 @@ import pytest
 
 from edge.cli import main
 from edge.config import load
+from edge.daemon.overlay import Overlay
 from edge.daemon.reloading import HOLD_SECONDS, Reloading
 from edge.errors import ConfigError
-from edge.overlay import Overlay
-from edge.state import OverlayStore
+from edge.state.stores import OverlayStore
 from edge.topics import Topics
 
 HALF = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]

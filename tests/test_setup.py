@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from edge.config import CalibrationSection, Config, ZoneSection
 from edge.daemon.desk import Desk
+from edge.daemon.overlay import Overlay
 from edge.errors import Busy, ConfigError, Stale
-from edge.overlay import Overlay
-from edge.state import OverlayStore
+from edge.scene.triggers import compare
+from edge.state.stores import OverlayStore
 from edge.topics import Topics
-from edge.triggers import compare
 from edge.web import Access, Uploads, create_app
 from tests.page_rig import DOOR, WINDOW, MadeBoard, MadeEstimator, Works
 

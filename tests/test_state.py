@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save
 
 from edge.config import state_directory
-from edge.state import JSON_SECONDS, REFERENCE_SECONDS, AnnouncedStore, ReferenceStore, TriggerStore
+from edge.state.stores import JSON_SECONDS, REFERENCE_SECONDS, AnnouncedStore, ReferenceStore, TriggerStore
 
 ROOT = Path(__file__).parents[1]
 MAP = np.linspace(0, 1, 48 * 64).reshape(48, 64)

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge import weights
+from edge.depth import weights
 from edge.records import Architecture
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))  # they import each other by their bare names

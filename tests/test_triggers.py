@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge.config import SceneSection, TriggerSection, ZoneSection
 from edge.records import DepthMap, Frame, Region, Scene, TriggerState
 from edge.scene import StillScene
-from edge.triggers import Triggers
+from edge.scene.triggers import Triggers
 from tests.scenes import Camera, room, with_figure
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)

@@ -12,11 +12,11 @@ import pytest
 
 from edge.config import load
 from edge.daemon import Daemon
-from edge.homeassistant import discovery
-from edge.overlay import in_force
-from edge.place import place_of
+from edge.daemon.overlay import in_force
+from edge.publish.homeassistant import discovery
 from edge.scene.metres import read_points
-from edge.state import ReferenceStore
+from edge.state.place import place_of
+from edge.state.stores import ReferenceStore
 from tests.broker import Subscriber
 from tests.test_daemon import run_until
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save, save_file
 
-from edge import weights
 from edge.cli import main
+from edge.depth import weights
 from edge.errors import WeightsError
 from tests.spoiling import spoilt
 

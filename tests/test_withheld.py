@@ -13,11 +13,11 @@ from edge.camera.view import device_identity, path_identity, stream_identity, vi
 from edge.cli import main
 from edge.config import CameraSection, Config
 from edge.daemon import Daemon
+from edge.daemon.overlay import Overlay
 from edge.errors import ConfigError, Stale
-from edge.overlay import Overlay
-from edge.place import OVERLAY, Place
 from edge.records import DepthMap, Frame
-from edge.state import OverlayStore
+from edge.state.place import OVERLAY, Place
+from edge.state.stores import OverlayStore
 from tests.broker import Subscriber
 from tests.page_rig import DOOR, room
 from tests.test_daemon import configuration, run_until, still_view

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge.config import ModelSection
-    from edge.export import Measured
+    from edge.depth.export import Measured
 
 _ENGINES = ("plain", "torch", "torchscript", "onnxruntime", "onnxruntime-int8")
 _COLUMNS = (
@@ -52,13 +52,13 @@ def _numbers(text: str) -> tuple[int, ...]:
 def main(args: argparse.Namespace) -> int:
     """Measure and print; return 0, or 70 where nothing could be measured."""
     from edge.config import state_directory
-    from edge.engines import folder_of
+    from edge.depth.engines import folder_of
     from edge.errors import EngineError
-    from edge.owner import become_owner
+    from edge.system.owner import become_owner
 
     become_owner(state_directory())
 
-    from edge.weights import identify
+    from edge.depth.weights import identify
 
     info = identify(args.weights)
     sections = _sections(args)
@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
         print(foreign)
     for name, reason in left_out.items():
         print(f"{name}: left out: {reason}")
-    print(f"\nFor README's table of machines:\n{_row(machine, info.name, rows)}")
+    print(f"\nFor the table of machines in scripts/README.md:\n{_row(machine, info.name, rows)}")
     return 0
 
 
@@ -108,8 +108,8 @@ def _sections(args: argparse.Namespace) -> "list[ModelSection]":
 
 def _measure(section: "ModelSection", args: argparse.Namespace, left_out: dict[str, str]) -> "list[Measured]":
     """Return the least disturbed measurement of each engine; `left_out` gets those that can't be measured."""
-    from edge.depth import network_size
-    from edge.export import Measured, measured
+    from edge.depth.export import Measured, measured
+    from edge.depth.model import network_size
 
     best: dict[str, Measured] = {}
     names = [name for name in args.engines if name not in left_out]
@@ -140,13 +140,13 @@ def _print(rows: "list[Measured]") -> None:
 def _machine() -> dict[str, Any]:
     import platform
 
-    from edge import health
+    from edge.system import machine
 
     return {
-        "name": health.machine_name(),
-        "processor": health.processor(),
+        "name": machine.machine_name(),
+        "processor": machine.processor(),
         "processors": len(os.sched_getaffinity(0)),
-        "int8_dot_product": health.has_int8_dot_product(),
+        "int8_dot_product": machine.has_int8_dot_product(),
         "system": platform.platform(),
         "python": platform.python_version(),
     }
@@ -154,7 +154,7 @@ def _machine() -> dict[str, Any]:
 
 def _row(machine: dict[str, Any], weights: str, rows: "list[Measured]") -> str:
     """Return a line of Markdown: machine, weights, size, plain's time, and the fastest accurate engine's."""
-    from edge.export import fastest
+    from edge.depth.export import fastest
 
     first = [row for row in rows if (row.size, row.threads) == (rows[0].size, rows[0].threads)]
     name = fastest([row for row in first if row.engine != "plain"])

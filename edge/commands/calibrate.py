@@ -15,7 +15,7 @@ from edge.errors import CameraError, ConfigError
 if TYPE_CHECKING:
     from edge.camera import Camera
     from edge.config import CalibrationSection, Config, PointSection
-    from edge.overlay import Overlay
+    from edge.daemon.overlay import Overlay
     from edge.records import Bytes, Frame
     from edge.scene import StillScene
     from edge.scene.alignment import Doubles
@@ -92,7 +92,7 @@ def _overlay(args: argparse.Namespace) -> "Overlay | None":
     Raises:
         ConfigError: with every problem of the file, or because its camera's pixels are withheld.
     """
-    from edge.overlay import in_force
+    from edge.daemon.overlay import in_force
 
     if not args.config:
         return None
@@ -185,7 +185,7 @@ def _learn(config: "Config", overlay: "Overlay | None") -> "tuple[StillScene, Re
         CameraError: there is no camera, or it shows nothing that can be learned.
     """
     from edge.camera import open_camera
-    from edge.depth import load_model
+    from edge.depth.model import load_model
     from edge.scene import StillScene
 
     seconds = config.scene.learn_seconds
@@ -224,7 +224,7 @@ def _write_snapshot(path: Path, pixels: "Bytes", median: "Doubles") -> None:
     import cv2
     import numpy as np
 
-    from edge import heatmap
+    from edge.publish import heatmap
 
     size = (_SNAPSHOT_PX, round(_SNAPSHOT_PX * pixels.shape[0] / pixels.shape[1]))
     depth = heatmap.colour(heatmap.normalise(median.astype(np.float32), 0.0, 1.0), "inferno")

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print every problem on standard error and return 78, or return 0."""
     from edge.config import dump
-    from edge.overlay import in_force
+    from edge.daemon.overlay import in_force
 
     overlay = in_force(args.file)
     config = overlay.config

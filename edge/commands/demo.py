@@ -42,13 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run until Ctrl-C, or for the time asked for; return 0."""
     from edge.config import state_directory
-    from edge.owner import become_owner
+    from edge.system.owner import become_owner
 
     become_owner(state_directory())
     print("starting: loading the network …", flush=True)
     from edge.daemon import Daemon
-    from edge.embedded_broker import EmbeddedBroker
-    from edge.place import Place
+    from edge.publish.embedded_broker import EmbeddedBroker
+    from edge.state.place import Place
 
     logging.getLogger().setLevel(logging.WARNING)  # the table says the rest
     clip = None if args.camera or args.photos else Clip()

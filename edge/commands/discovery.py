@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge.config import Config
-    from edge.mqtt import Publisher
+    from edge.publish.mqtt import Publisher
     from edge.topics import Topics
 
 _PATIENCE_SECONDS = 10.0
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print or remove; return 0, or 69 when the broker has not taken the removals."""
-    from edge.overlay import in_force
+    from edge.daemon.overlay import in_force
     from edge.topics import Topics, machine_id
 
     config = in_force(args.config).config
@@ -35,8 +35,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _print(config: "Config", topics: "Topics") -> int:
-    from edge.health import machine_name
-    from edge.homeassistant import discovery
+    from edge.publish.homeassistant import discovery
+    from edge.system.machine import machine_name
 
     for message in discovery(config, topics, calibrated=config.calibration.given, machine=machine_name()):
         print(message.topic, message.payload.decode())
@@ -44,8 +44,8 @@ def _print(config: "Config", topics: "Topics") -> int:
 
 
 def _remove(config: "Config", topics: "Topics") -> int:
-    from edge.homeassistant import removal
-    from edge.mqtt import Visitor
+    from edge.publish.homeassistant import removal
+    from edge.publish.mqtt import Visitor
 
     logging.getLogger().setLevel(logging.WARNING)
     messages = removal(config, topics)

@@ -35,12 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Make the files; return 0."""
     from edge.config import ModelSection, state_directory
-    from edge.owner import become_owner
+    from edge.system.owner import become_owner
 
     become_owner(state_directory())
 
-    from edge.export import Samples, export, photographs, samples_of
-    from edge.weights import identify
+    from edge.depth.export import Samples, export, photographs, samples_of
+    from edge.depth.weights import identify
 
     info = identify(args.weights)
     samples, source = samples_of(photographs()), "photographs"
@@ -75,7 +75,7 @@ def _watch(config: str, seconds: float) -> "list[Bytes]":
         CameraError: it can't be opened, or delivers nothing.
     """
     from edge.camera import EndOfCamera, open_camera
-    from edge.overlay import in_force
+    from edge.daemon.overlay import in_force
 
     overlay = in_force(config)
     overlay.check_pixels()

@@ -16,7 +16,7 @@ from edge.commands import thirds
 from edge.errors import ConfigError, EngineError, PictureError
 
 if TYPE_CHECKING:
-    from edge.depth import DepthModel
+    from edge.depth.model import DepthModel
     from edge.records import Scene
 
 # The ending of each format; those of one ending can't be written beside each other.
@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
         raise ConfigError(f"--size: must be 64..512 and a multiple of 32, not {args.size}") from error
     _make_folder(args.output)
 
-    from edge.depth import load_model
+    from edge.depth.model import load_model
 
     model = load_model(section)
     codes = []
@@ -209,8 +209,8 @@ def _encoded(scene: "Scene", name: str, *, legend: bool) -> bytes:
     import cv2
     import numpy as np
 
-    from edge import heatmap
     from edge.config import HeatmapSection
+    from edge.publish import heatmap
 
     height, width = scene.depth.frame.pixels.shape[:2]
     if name == "npy":

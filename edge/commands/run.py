@@ -28,8 +28,8 @@ def main(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, lambda number, _: hung_up.append(number))  # from here on it is not deadly
 
     from edge.config import load, service_state, state_directory
-    from edge.owner import become_owner
     from edge.pictures import bound_decoder
+    from edge.system.owner import become_owner
 
     config = load(args.config)
     logging.getLogger().setLevel(config.log.level.upper())
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
     become_owner(state_directory())
 
     from edge.daemon import Daemon  # here: a bad file is told before torch is waited for
-    from edge.place import place_of
+    from edge.state.place import place_of
 
     place = place_of(args.config, config)
     place.hold()

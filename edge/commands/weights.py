@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 from edge.errors import WeightsError
 
 if TYPE_CHECKING:
-    from edge.weights import WeightsFacts
+    from edge.depth.weights import WeightsFacts
 
 _NAME_HELP = "a name of your own for weights that are not the official file, for model.weights"
 _BAR = 30
@@ -47,7 +47,7 @@ def _seconds(text: str) -> float:
 def main(args: argparse.Namespace) -> int:
     """Do what was asked; return 0, or raise WeightsError (78)."""
     from edge.config import state_directory
-    from edge.owner import become_owner
+    from edge.system.owner import become_owner
 
     with ExitStack() as stack:
         carried = _carried(args)  # with the rights of who asked, whose file it is
@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _carried(args: argparse.Namespace) -> IO[bytes] | None:
     """Return the checkpoint that was named, opened; None where none was."""
-    from edge.weights import open_foreign
+    from edge.depth.weights import open_foreign
 
     named = args.action == "import" or (args.action == "verify" and not args.file.endswith(".safetensors"))
     if not named or (args.action == "verify" and not Path(args.file).is_file()):
@@ -74,7 +74,7 @@ def _carried(args: argparse.Namespace) -> IO[bytes] | None:
 
 
 def _list() -> int:
-    from edge.weights import REGISTRY, imported
+    from edge.depth.weights import REGISTRY, imported
 
     for facts in REGISTRY:
         shape = facts.architecture
@@ -93,7 +93,7 @@ def _list() -> int:
 
 
 def _list_hashes(facts: "WeightsFacts") -> None:
-    from edge.weights import path_of
+    from edge.depth.weights import path_of
 
     path = path_of(facts)
     digits = facts.sha256 if len(facts.sha256) == 64 else f"{facts.sha256}… (only its beginning is known)"
@@ -104,7 +104,7 @@ def _list_hashes(facts: "WeightsFacts") -> None:
 
 def _original(path: Path) -> str:
     """Return the hash of the file that was imported, or what is wrong with the one that came of it."""
-    from edge.weights import original_of
+    from edge.depth.weights import original_of
 
     try:
         return original_of(path) or "unknown"
@@ -114,7 +114,7 @@ def _original(path: Path) -> str:
 
 def _fetch(args: argparse.Namespace) -> int:
     from edge.config import shown_address
-    from edge.weights import OFFICIAL, Limits, directory, download, named_path, path_of
+    from edge.depth.weights import OFFICIAL, Limits, directory, download, named_path, path_of
 
     target = named_path(args.name) if args.name else path_of(OFFICIAL)
     if target.exists():
@@ -150,8 +150,8 @@ def _import_fetched(checkpoint: Path, url: str, name: str | None) -> None:
 
 
 def _import(path: Path, name: str | None, file: IO[bytes] | None = None) -> int:
-    from edge.export import import_checkpoint
-    from edge.weights import OFFICIAL
+    from edge.depth.export import import_checkpoint
+    from edge.depth.weights import OFFICIAL
 
     print(f"checking {path}; takes a few seconds", file=sys.stderr)
     made = import_checkpoint(path, name, file)
@@ -163,8 +163,8 @@ def _import(path: Path, name: str | None, file: IO[bytes] | None = None) -> int:
 
 
 def _verify(setting: str) -> int:
-    from edge.network import build
-    from edge.weights import load
+    from edge.depth.midas import build
+    from edge.depth.weights import load
 
     info, arrays = load(setting)
     try:
@@ -180,8 +180,8 @@ def _verify(setting: str) -> int:
 
 
 def _verify_checkpoint(path: Path, file: IO[bytes]) -> int:
-    from edge.export import read_official
-    from edge.weights import OFFICIAL
+    from edge.depth.export import read_official
+    from edge.depth.weights import OFFICIAL
 
     checkpoint = read_official(path, file)
     whose = OFFICIAL.name if checkpoint.official else f"not the published {OFFICIAL.name}, but of its format"

@@ -178,7 +178,7 @@ def dump(config: Config) -> str:
 def state_directory() -> Path:
     """Return where weights and engine files lie: in systemd's $STATE_DIRECTORY, else among the user's data.
 
-    What belongs to one configuration lies where `edge.place` says.
+    What belongs to one configuration lies where `edge.state.place` says.
     """
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if state:

@@ -14,34 +14,37 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from edge import __version__, health, messages
-from edge.board import Board
+from edge import __version__
 from edge.camera import READER, open_camera
 from edge.config import CalibrationSection, CameraSection, Config, dump, state_directory
+from edge.daemon import health
 from edge.daemon.announcer import Announcer
 from edge.daemon.desk import Desk
 from edge.daemon.drawing import Drawing
+from edge.daemon.gate import ChangeGate
 from edge.daemon.output import Keeper, Output
+from edge.daemon.overlay import CALIBRATION, ZONES, Overlay
+from edge.daemon.pipeline import CaptureLoop, DepthLoop, Mailbox
+from edge.daemon.power import Governor
 from edge.daemon.process import notify, signals_handled, status_text
 from edge.daemon.reloading import Answer, Reloading
 from edge.daemon.setup import doubts
 from edge.daemon.skips import Skips
 from edge.daemon.uploads import SpareTime
 from edge.daemon.watch import check_alive, check_memory
-from edge.depth import DepthModel, load_model, network_size
+from edge.depth.export import settled
+from edge.depth.model import DepthModel, load_model, network_size
 from edge.errors import ConfigError
-from edge.export import settled
-from edge.gate import ChangeGate
-from edge.mqtt import Publisher, client_id_for
-from edge.overlay import CALIBRATION, ZONES, Overlay
-from edge.pipeline import CaptureLoop, DepthLoop, Mailbox
-from edge.place import OVERLAY, Place
-from edge.power import Governor
+from edge.publish import messages
+from edge.publish.mqtt import Publisher, client_id_for
 from edge.records import CameraStatus, Frame, Message, Reading
+from edge.results import Board
 from edge.scene import SceneModel, StillScene, make_scene
-from edge.state import OverlayStore
+from edge.scene.triggers import Triggers
+from edge.state.place import OVERLAY, Place
+from edge.state.stores import OverlayStore
+from edge.system import machine
 from edge.topics import Topics, machine_id
-from edge.triggers import Triggers
 
 if TYPE_CHECKING:
     from edge.web import WebServer
@@ -104,7 +107,7 @@ class Daemon:
 
         self._model: DepthModel | None = None
         self.statistics, self._times = health.Statistics(), health.StageTimes()
-        self._governor = Governor(config.power, health.temperature)
+        self._governor = Governor(config.power, machine.temperature)
         self._keeper = Keeper(place)
         saved, states = self._keeper.load(config.camera.privacy_masks)
         self.scene: SceneModel = make_scene(config.scene, config.zones, config.calibration, saved)
@@ -433,7 +436,7 @@ class Daemon:
             "version": __version__,
             "name": config.name or config.id or machine_id(),
             "camera": config.camera.safe_source,
-            "machine": health.machine_name(),
+            "machine": machine.machine_name(),
             "python": platform.python_version(),
             "config_hash": hashlib.sha256(dump(config).encode()).hexdigest()[:12],
             "restart_required": self._restart_required,
@@ -468,7 +471,7 @@ class Daemon:
 
     def _health(self) -> dict[str, Any]:
         """Return how the daemon fares now, as the topic `health` has it."""
-        values = self.statistics.snapshot() | health.machine_health()
+        values = self.statistics.snapshot() | machine.machine_health()
         values |= {"camera": self._capture.status, "camera_reconnects": self._capture.reconnects}
         values |= {"skipped": self._depth.skipped, "allowed_duty": round(self._governor.allowed_duty, 3)}
         values |= {"stages_ms": self._times.snapshot()}

@@ -5,11 +5,12 @@ import random
 import time
 from collections.abc import Callable
 
-from edge import health, homeassistant
 from edge.config import Config
-from edge.place import ANNOUNCED, Place
+from edge.publish import homeassistant
 from edge.records import Message
-from edge.state import AnnouncedStore
+from edge.state.place import ANNOUNCED, Place
+from edge.state.stores import AnnouncedStore
+from edge.system import machine
 from edge.topics import Topics
 
 _JITTER_SECONDS = (1.0, 5.0)  # so that many cameras don't announce themselves at once
@@ -80,7 +81,5 @@ class Announcer:
         return reborn
 
     def _discovery(self, before: homeassistant.Announced | None = None) -> list[Message]:
-        calibrated, machine = self._config.calibration.given, health.machine_name()
-        return homeassistant.discovery(
-            self._config, self._topics, calibrated=calibrated, machine=machine, before=before
-        )
+        calibrated, board = self._config.calibration.given, machine.machine_name()
+        return homeassistant.discovery(self._config, self._topics, calibrated=calibrated, machine=board, before=before)

@@ -8,13 +8,14 @@ from concurrent.futures import TimeoutError as WaitedTooLong
 from functools import partial
 from typing import Any, Protocol
 
-from edge import control, messages
 from edge.config import dump, options, value_at
-from edge.control import Refused, Request, Setting
+from edge.daemon import control
+from edge.daemon.control import Refused, Request, Setting
+from edge.daemon.overlay import CALIBRATION, Overlay
 from edge.daemon.setup import Setup
 from edge.errors import Busy, EdgeError, Stale
 from edge.limits import RateLimit
-from edge.overlay import CALIBRATION, Overlay
+from edge.publish import messages
 from edge.records import Message
 from edge.scene import SceneModel, StillScene
 from edge.scene.metres import read_points

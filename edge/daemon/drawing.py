@@ -4,10 +4,10 @@ import math
 import threading
 import time
 
-from edge import heatmap
 from edge.config import HeatmapSection
+from edge.daemon.health import StageTimes
 from edge.daemon.skips import Skips
-from edge.health import StageTimes
+from edge.publish import heatmap
 from edge.records import Reading, Scene
 
 

@@ -8,19 +8,19 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from edge import heatmap, messages
-from edge.board import Board, View
 from edge.config import Config
 from edge.daemon.drawing import Drawing
+from edge.daemon.health import StageTimes
 from edge.daemon.skips import Skips
 from edge.errors import EdgeError
-from edge.health import StageTimes
-from edge.place import REFERENCE, TRIGGERS, Place
+from edge.publish import heatmap, messages
 from edge.records import EventType, Message, Polygon, Reading
+from edge.results import Board, View
 from edge.scene import SceneModel, StillScene
-from edge.state import ReferenceStore, TriggerStore
+from edge.scene.triggers import Triggers
+from edge.state.place import REFERENCE, TRIGGERS, Place
+from edge.state.stores import ReferenceStore, TriggerStore
 from edge.topics import Topics
-from edge.triggers import Triggers
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from edge import homeassistant
 from edge.config import Config, Section, changed, value_at
+from edge.daemon.overlay import Overlay
 from edge.errors import ConfigError
-from edge.overlay import Overlay
+from edge.publish import homeassistant
 from edge.topics import Topics
 
 logger = logging.getLogger(__name__)

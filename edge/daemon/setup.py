@@ -11,12 +11,11 @@ from typing import Any, Protocol
 
 import yaml
 
-from edge import triggers
 from edge.config import CalibrationSection, Config, TriggerSection, value_at
+from edge.daemon.overlay import CALIBRATION, MASKS, Overlay
 from edge.errors import ConfigError, Stale
-from edge.overlay import CALIBRATION, MASKS, Overlay
 from edge.records import Scene
-from edge.scene import SceneModel, StillScene
+from edge.scene import SceneModel, StillScene, triggers
 from edge.scene.metres import Calibration, read_points
 
 # What the page calls it, and the key of the configuration.

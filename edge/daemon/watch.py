@@ -1,8 +1,8 @@
 """What ends the daemon in order rather than let it go on badly: a thread that hangs, memory that grows."""
 
+from edge.daemon.pipeline import Worker
 from edge.errors import MemoryFull, ThreadStuck
-from edge.health import resident_mb
-from edge.pipeline import Worker
+from edge.system.machine import resident_mb
 
 
 def check_alive(*workers: Worker) -> None:

@@ -22,15 +22,15 @@ from pathlib import Path
 
 from edge import config as configuration
 from edge.config import STREAM, Config, TlsSection, hides_state, load, service_state, state_directory
+from edge.depth.engines import folder_of
+from edge.depth.weights import STARTER, identify
+from edge.depth.weights import load as load_weights
 from edge.doctor.ailments import GROUP, INSTALL, Finding, diagnosed, found
 from edge.doctor.apart import try_apart
-from edge.engines import folder_of
 from edge.errors import ConfigError, EngineError, WeightsError
-from edge.health import machine_name
-from edge.owner import become_owner
+from edge.system.machine import machine_name
+from edge.system.owner import become_owner
 from edge.topics import machine_id
-from edge.weights import STARTER, identify
-from edge.weights import load as load_weights
 
 __all__ = ["Finding", "examine"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from edge.camera import open_camera
 from edge.config import Config, load
-from edge.engines.onnx import onnx_runtime
+from edge.depth.engines.onnx import onnx_runtime
 from edge.errors import CameraError, EdgeError
-from edge.mqtt import Visitor
+from edge.publish.mqtt import Visitor
 from edge.topics import Topics, machine_id
 
 _BROKER_SECONDS = 12.0
@@ -35,7 +35,7 @@ def _onnxruntime(_: Config) -> str:
 
 
 def _network(config: Config) -> str:
-    from edge.depth import load_model
+    from edge.depth.model import load_model
 
     model = load_model(config.model)
     width, height = config.camera.size

@@ -1,4 +1,4 @@
-"""What can be wrong, as data: how it shows, what causes it, which command helps. README has the same table.
+"""What can be wrong, as data: how it shows, what causes it, which command helps. systemd/README.md has the same table.
 
 `{unit}` in a command is the service's name, `edge-depth` or one of several such as `edge-depth@front`.
 """

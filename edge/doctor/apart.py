@@ -5,8 +5,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from edge import child
 from edge.doctor.ailments import Finding, diagnosed
+from edge.system import isolated
 
 _TIMEOUT_SECONDS = {"camera": 90.0, "broker": 30.0}
 _USUAL_TIMEOUT_SECONDS = 180.0  # a cold SD card
@@ -18,9 +18,9 @@ def try_apart(check: str, config: Path | None) -> Finding:
     limit = _TIMEOUT_SECONDS.get(check, _USUAL_TIMEOUT_SECONDS)
     try:
         done = subprocess.run(  # noqa: S603 - our own program
-            child.command("edge.doctor", check, *([str(config)] if config else [])),
+            isolated.command("edge.doctor", check, *([str(config)] if config else [])),
             # beside the service, as it does
-            env=child.environment({"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000")}),
+            env=isolated.environment({"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000")}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -15,7 +15,7 @@ from werkzeug.exceptions import (
     Unauthorized,
 )
 
-from edge.board import Board
+from edge.results import Board
 from edge.web.access import Access
 from edge.web.answers import explain, json_response
 from edge.web.metrics import metrics_text

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from edge.board import Board
+from edge.results import Board
 from edge.web.uploads import Uploads
 
 # Where the numbers of the topic `health` come from: metric, meaning, key.

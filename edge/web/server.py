@@ -8,9 +8,9 @@ from contextlib import suppress
 
 from waitress import wasyncore
 
-from edge.board import Board
 from edge.config import WebSection, split_address
 from edge.errors import EdgeError, ThreadStuck
+from edge.results import Board
 from edge.web.access import Access
 from edge.web.app import FORM_BYTES, create_app, make_judge
 from edge.web.connections import Server

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from flask import Flask, Response, request
 from werkzeug.exceptions import BadRequest, Conflict, RequestEntityTooLarge, ServiceUnavailable, UnprocessableEntity
 
-from edge.documents import parse_object
 from edge.errors import Busy, EdgeError, Stale
+from edge.files import parse_object
 from edge.web.access import Access
 from edge.web.answers import json_response
 

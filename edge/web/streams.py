@@ -13,7 +13,7 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import BadRequest, Forbidden, ServiceUnavailable
 
-from edge.board import VIEWS, Board, View
+from edge.results import VIEWS, Board, View
 
 STREAMS = 12  # of each kind at once
 _HEALTH_SECONDS = 2.0

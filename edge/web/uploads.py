@@ -36,9 +36,10 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from edge import heatmap, pictures
+from edge import pictures
 from edge.config import HeatmapSection
 from edge.errors import NotReady, PictureError
+from edge.publish import heatmap
 from edge.records import DepthMap, Frame
 from edge.scene import MovingScene
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from edge.config import load
 from edge.daemon import Daemon
-from edge.health import machine_name
-from edge.homeassistant import discovery
-from edge.overlay import in_force
+from edge.daemon.overlay import in_force
+from edge.depth.weights import STARTER
+from edge.publish.homeassistant import discovery
 from edge.scene.metres import calibrate, read_points
-from edge.state import ReferenceStore
-from edge.weights import STARTER
+from edge.state.stores import ReferenceStore
+from edge.system.machine import machine_name
 from tests.broker import Mosquitto, Subscriber, eventually
 
 HERE = Path(__file__).parent

@@ -1,7 +1,0 @@
-"""The connection to the broker: what is published, what is heard, and why there is none, in words."""
-
-from edge.mqtt.connection import client_id_for
-from edge.mqtt.publisher import Publisher
-from edge.mqtt.visitor import Visitor
-
-__all__ = ["Publisher", "Visitor", "client_id_for"]

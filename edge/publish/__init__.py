@@ -1,0 +1,1 @@
+"""From readings to what others get: messages, Home Assistant, MQTT, heatmaps."""
