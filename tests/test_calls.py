@@ -104,9 +104,9 @@ def test_nobody_is_called_but_the_broker(mosquitto, exported, tmp_path):
 QUANTISE = """
 import sys
 from pathlib import Path
-from edge.export import photographs, samples_of
-from edge.export.engines import simplify
-from edge.export.quantise import RUNGS, Quantiser
+from edge.depth.export import photographs, samples_of
+from edge.depth.export.engines import simplify
+from edge.depth.export.quantise import RUNGS, Quantiser
 model, folder = map(Path, sys.argv[1:])
 simplify(model, folder / "simple.onnx")
 pictures = samples_of(photographs()[:2]).calibrating

@@ -139,7 +139,7 @@ PINNED = """
 import contextlib, json, os, pathlib, sys, threading
 import numpy as np
 from edge.config import ModelSection
-from edge.depth import load_model
+from edge.depth.model import load_model
 
 def cpus():
     rows = {}

@@ -237,8 +237,8 @@ WRITER = """
 import os, sys
 from pathlib import Path
 from edge.config import Config
-from edge.overlay import Overlay
-from edge.state import OverlayStore
+from edge.daemon.overlay import Overlay
+from edge.state.stores import OverlayStore
 
 for folder in sys.stdin:
     if (child := os.fork()) == 0:

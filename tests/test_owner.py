@@ -119,7 +119,7 @@ def test_a_file_that_only_root_reads_can_be_brought(state, tmp_path):
 BECOME = """
 import os, subprocess, sys
 from pathlib import Path
-from edge.owner import become_owner
+from edge.system.owner import become_owner
 folder = Path(os.environ["STATE_DIRECTORY"])
 become_owner(folder)
 (folder / "made").write_text("x")

@@ -384,7 +384,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from edge.state import ReferenceStore
+from edge.state.stores import ReferenceStore
 
 store = ReferenceStore(Path(sys.argv[1]) / "reference.safetensors")
 for step in range(1_000_000):
