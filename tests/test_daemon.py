@@ -589,7 +589,11 @@ def test_the_command_tells_systemd_and_ends_with_0_on_sigterm(mosquitto, photos,
     Between SIGHUP and what comes of it the service reloads; a bad file is told in the status. Nothing is torn down in
     the end: that takes longer than the stop itself.
     """
-    run = "import atexit, sys; from edge.cli import main; atexit.register(print, 'torn'); sys.exit(main(sys.argv[1:]))"
+    run = (
+        "import sys; from edge.cli import main\n"
+        "class Torn:\n    def __del__(self, tell=print):\n        tell('torn', flush=True)\n"
+        "torn = Torn()\nsys.exit(main(sys.argv[1:]))"
+    )
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(PATIENCE_SECONDS)

@@ -281,7 +281,7 @@ def test_the_network_s_own_error_is_told():
     plain = scene.update(frame).nearest
     scene = learned(camera := Camera(), calibration=POINTS)
     scene.update(replace(camera.shoot(room()), depth_error=0.24))
-    scene.calibrate(POINTS)  # what it was learned with
+    scene.calibrate(POINTS, scene.fit(POINTS))  # what it was learned with
     told = scene.update(replace(camera.shoot(with_figure(room(), 0.5, 1.5)), depth_error=0.24)).nearest
     assert told.uncertainty_m > 0.23 * told.distance_m > 2 * plain.uncertainty_m
 

@@ -148,7 +148,7 @@ def test_page_needs_nothing_from_elsewhere(client):
     """Page, style and script name no other host, and there is no inline script or style, which the CSP forbids."""
     page = client.get("/").text
     parts = [page, *(client.get(path).text for path in re.findall(r'(?:href|src)="(/static/[^"]+)"', page))]
-    assert len(parts) == 13
+    assert len(parts) == 14
     for text in parts:
         assert set(re.findall(r"https?://[^\"'\s)]+", text)) <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<style|style=|<script[^>]*>[^<]|\son\w+=", page)

@@ -1,6 +1,7 @@
 """Run the daemon."""
 
 import argparse
+import atexit
 import logging
 import os
 import signal
@@ -73,5 +74,7 @@ def _leave(status: int) -> NoReturn:
 
     Python takes seconds of computing to tear torch down, and can't around a thread that foreign code still holds.
     """
+    if not status:
+        atexit._run_exitfuncs()  # libraries take away their temporary files
     logging.shutdown()
     os._exit(status)
