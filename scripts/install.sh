@@ -121,7 +121,9 @@ hide_config() {
     for file in "${config%/*}"/edge-depth*.yaml; do
         [ ! -L "$file" ] && [ -n "$(find "$file" -type f -perm -o=r 2>/dev/null)" ] || continue
         say "From now on only root, its owner and the services read $file"
-        chgrp "$group" "$file" && chmod g=r,o= "$file" || say "That failed; mend it by hand"
+        if ! chgrp "$group" "$file" || ! chmod g=r,o= "$file"; then
+            say "That failed; mend it by hand"
+        fi
     done
 }
 

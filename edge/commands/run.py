@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from edge.errors import EdgeError, ThreadStuck
+from edge.errors import ConfigError, EdgeError, ThreadStuck
 
 if TYPE_CHECKING:
     from edge.config import Config
@@ -43,7 +43,11 @@ def main(args: argparse.Namespace) -> int:
     from edge.state.place import place_of
 
     place = place_of(args.config, config)
-    place.hold()
+    if not place.hold():
+        raise ConfigError(
+            f"{place.folder}: another daemon keeps its state here; give each camera a configuration,"
+            " and as a service or in a container a state folder, of its own"
+        )
     daemon = Daemon(config, place=place, read_file=lambda: load(args.config), hung_up=hung_up)
     try:
         daemon.run()

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edge.config import Config, hides_state, service_state, state_directory
-from edge.errors import ConfigError
 from edge.files import parse_object
 from edge.state.stores import replace_file
 from edge.topics import ID, machine_id
@@ -69,23 +68,20 @@ class Place:
         old = self._named(kind, self._former) if self._former else new
         return old if old.exists() else new
 
-    def hold(self) -> None:
-        """Let no other daemon keep its state here until this process ends: each would overwrite the other's masks.
+    def hold(self) -> bool:
+        """Let no other daemon keep its state here until this process ends; return false where one does already.
 
-        Raises:
-            ConfigError: one does already.
+        Each would overwrite the other's masks.
         """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)  # stays open; a restart by exec closes it
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(
-                f"{self.folder}: another daemon keeps its state here; give each camera a configuration,"
-                " and as a service or in a container a state folder, of its own"
-            ) from None
+            return False
         except OSError as error:
             logger.warning("%s: can't be kept from other daemons: %s", self.folder, error)
+        return True
 
     def settle(self) -> None:
         """Take over what older versions left, and leave links for them; where that can't be written, go on without."""
